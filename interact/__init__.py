@@ -1,0 +1,1 @@
+"""Rules, rooms and the bus: pure cores with time passed in, and the ledger under them."""

@@ -1,0 +1,1 @@
+"""Bounded clients of the public protocol: bots, swarms, benchmarks."""

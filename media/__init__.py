@@ -1,0 +1,1 @@
+"""Pictures and sound: packets are forwarded, never decoded."""

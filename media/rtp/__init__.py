@@ -1,0 +1,1 @@
+"""RTP and RTCP arithmetic: pure cores, no sockets, no clock."""

@@ -1,0 +1,1 @@
+"""The one package that knows the others: processes, sockets, pages, tokens, wiring."""
