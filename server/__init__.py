@@ -1,1 +1,1 @@
-"""The one package that knows the others: processes, sockets, pages, tokens, wiring."""
+"""Sockets, access and wiring: the only package that knows all the others."""
