@@ -124,7 +124,7 @@ def find_extension(
                 at += 1
                 continue
             found = byte >> 4
-            if found == 15:  # RFC 8285 §4.2: stop here
+            if found == 15 or not found:  # RFC 8285 §4.2: stop here
                 return None
             length = (byte & 0x0F) + 1
             at += 1
@@ -162,7 +162,7 @@ def read_extensions(data: Buffer, extensions: int, payload: int) -> dict[int, tu
             continue
         if one_byte:
             extension_id, length = byte >> 4, (byte & 0x0F) + 1
-            if extension_id == 15:
+            if extension_id == 15 or not extension_id:
                 break
         else:
             if at >= payload:
