@@ -133,8 +133,8 @@ class UdpPort:
         self.sock = sock
         sock.setblocking(False)
         self._fd = sock.fileno()
-        self._store = bytearray(RECEIVE_SLOTS * SLOT_BYTES)
-        view = memoryview(self._store)
+        self.store = bytearray(RECEIVE_SLOTS * SLOT_BYTES)
+        view = memoryview(self.store)
         self.slots = [view[i * SLOT_BYTES : (i + 1) * SLOT_BYTES] for i in range(RECEIVE_SLOTS)]
         """One writable view a slot; datagram i is the first `lengths[i]` bytes of slot i."""
         self.lengths = [0] * RECEIVE_SLOTS
@@ -222,7 +222,7 @@ class BatchPort(UdpPort):
         self._recvmmsg = libc.recvmmsg
         self._sendmmsg = libc.sendmmsg
         # Everything below is referenced from C: kept alive by these fields.
-        self._in_base = ffi.from_buffer(self._store)
+        self._in_base = ffi.from_buffer(self.store)
         self._in_names = bytearray(RECEIVE_SLOTS * _ADDRESS_BYTES)
         self._in_names_base = ffi.from_buffer(self._in_names)
         self._in_vectors = ffi.new("struct iovec[]", RECEIVE_SLOTS)
