@@ -1,0 +1,42 @@
+"""Cheers: taps counted by kind and team. Counters, not money: kept in memory only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from interact.limits import TokenBuckets
+from interact.protocol import Reason, Refused
+
+TAPS_PER_S: Final = 30
+"""Taps of one identity that count in a second: faster than two thumbs."""
+
+MAX_KINDS: Final = 32
+MAX_TEAMS: Final = 32
+
+
+class Cheers:
+    """The totals of one room."""
+
+    def __init__(self) -> None:
+        self.by_kind: dict[str, int] = {}
+        self.by_team: dict[str, dict[str, int]] = {}
+        self.dropped = 0  # taps over the cap, for /metrics
+        self._caps = TokenBuckets(TAPS_PER_S, TAPS_PER_S)
+
+    def tap(self, now: int, identity: str, kind: str, count: int, team: str | None) -> int:
+        """Count taps; gives how many counted. Over the cap they are dropped, not refused.
+
+        Refused with BAD_REQUEST where a room would have more than 32 kinds or teams.
+        """
+        if kind not in self.by_kind and len(self.by_kind) >= MAX_KINDS:
+            raise Refused(Reason.BAD_REQUEST, f"kind: a room has at most {MAX_KINDS} of them")
+        if team is not None and team not in self.by_team and len(self.by_team) >= MAX_TEAMS:
+            raise Refused(Reason.BAD_REQUEST, f"team: a room has at most {MAX_TEAMS} of them")
+        counted = self._caps.take(identity, now, count)
+        self.dropped += count - counted
+        if counted:
+            self.by_kind[kind] = self.by_kind.get(kind, 0) + counted
+            if team is not None:
+                kinds = self.by_team.setdefault(team, {})
+                kinds[kind] = kinds.get(kind, 0) + counted
+        return counted
