@@ -19,7 +19,7 @@ from interact.recovery import Joined
 PING: Final = b"{}"
 """A server's ping and a client's pong, both."""
 
-Offset = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _EMPTY_DATA: Final = msgspec.Raw(b"")
 
 
@@ -116,7 +116,7 @@ Request = (
 class Command(msgspec.Struct):
     """One command; the first member that is set counts, as in Centrifugo."""
 
-    id: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
     connect: Connect | None = None
     subscribe: Subscribe | None = None
     unsubscribe: Unsubscribe | None = None
