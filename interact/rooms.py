@@ -122,6 +122,11 @@ class RoomService:
         known = self._rooms.get(room)
         return None if known is None else known.log.info
 
+    def room_infos(self) -> list[RoomInfo]:
+        """Every room that exists, oldest first."""
+        infos = [room.log.info for room in self._rooms.values()]
+        return sorted((info for info in infos if info is not None), key=lambda i: i.created_at)
+
     async def ensure_room(self, caller: Caller) -> bool:
         """Whether the caller's room exists; a host's, camera's or admin's call makes it.
 

@@ -151,9 +151,11 @@ def _origin(value: object) -> str:
 
 def _base_url(value: object) -> str:
     parts = urlsplit(_text(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def parse_ice_server(value: object) -> IceServer:
@@ -255,7 +257,7 @@ class Settings:
     )  # fmt: skip
     public_url: str | None = _option(
         None,
-        Option(_base_url, "http://HOST[:PORT][/PATH] or https://…",
+        Option(_base_url, "http://HOST[:PORT] or https://HOST[:PORT]",
                "address that people open, when a proxy stands in front", "URL"),
     )  # fmt: skip
     tls: bool = _option(

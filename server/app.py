@@ -1,0 +1,101 @@
+"""The composition root of a web worker: builds every object and wires it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from interact.bus import Bus
+from interact.engine_embedded import EmbeddedEngine
+from interact.rooms import RoomService
+from server import errors
+from server.auth import Tokens, load_or_create_secret
+from server.bridge import Bridge
+from server.children import WebChild
+from server.guard import Guard
+from server.media_client import MediaPool, MediaWorker
+from server.metrics import Metrics
+from server.routes import health, pages, rooms, signaling, tokens
+from server.services import Services
+from server.ws import token_checker
+
+STATIC: Final = Path(__file__).resolve().parent / "static"
+VERSION: Final = "1"
+"""Of the HTTP interface; the path says it too."""
+
+_EXPOSED: Final = ("Location", "ETag", "Link", "Accept-Patch", "Accept-Post", "Retry-After")
+_ENGINE_GAUGES: Final = frozenset({"waiting", "channels_in_memory"})
+_ROOM_GAUGES: Final = frozenset({"rooms", "lots", "lots_open"})
+_CORS_MAX_AGE_S: Final = 86_400
+
+_DESCRIPTION: Final = """\
+Rooms, lots and tokens by REST; publishing by WHIP, watching by WHEP. Everything live is on
+the bus at `/connection/websocket`, which speaks the Centrifugo client protocol in JSON.
+Errors are RFC 9457 problem JSON with a `reason` word.
+"""
+
+
+def unix_ms() -> int:
+    """The server's clock: Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def build_services(settings: WebChild) -> Services:
+    """Every object of a web worker, wired; nothing runs yet. Raises ConfigError."""
+    data = Path(settings.data)
+    secrets = Tokens(load_or_create_secret(data))
+    metrics = Metrics()
+    media = MediaPool([MediaWorker(peer, settings.control_secret) for peer in settings.media])
+    engine = EmbeddedEngine(data)
+    service = RoomService(
+        engine,
+        clock=unix_ms,
+        on_tick=lambda channel, tick: bus.hub.publish_tick(channel, tick),
+        default_open=settings.open_rooms,
+    )
+    bus = Bus(engine, service, token_checker(secrets, unix_ms), unix_ms)
+    metrics.add_source("engine", engine.stats, gauges=_ENGINE_GAUGES)
+    metrics.add_source("rooms", service.stats, gauges=_ROOM_GAUGES)
+    metrics.add_bus(bus.stats)
+    return Services(
+        settings=settings,
+        static=STATIC,
+        tokens=secrets,
+        engine=engine,
+        rooms=service,
+        bus=bus,
+        media=media,
+        bridge=Bridge(media, service, metrics),
+        metrics=metrics,
+    )
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI application over `services`; the bus's path never reaches it."""
+    app = FastAPI(
+        title="Livehouse",
+        version=VERSION,
+        description=_DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    for router in (health.router, signaling.router, rooms.router, tokens.router, pages.router):
+        app.include_router(router)
+    errors.install(app, services.metrics.refused)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(services.settings.allow_origin),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        allow_headers=["Authorization", "Content-Type", "If-Match"],
+        expose_headers=list(_EXPOSED),
+        max_age=_CORS_MAX_AGE_S,
+    )
+    return Guard(app, services.metrics)

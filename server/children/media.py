@@ -1,0 +1,28 @@
+"""The media worker's process: sockets in, `media.worker.serve` until told to stop."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+
+from server.children import MediaChild
+from server.children.runtime import Runtime, run_child
+
+
+async def _main(settings: MediaChild, runtime: Runtime) -> None:
+    udp = socket.socket(fileno=settings.udp_fd)
+    control = socket.socket(fileno=settings.control_fd)
+    for sock in (udp, control):
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+    media = importlib.import_module("media.worker")
+    worker = media.WorkerSettings(
+        index=settings.index,
+        control_secret=settings.control_secret,
+        public_ips=settings.public_ips,
+    )
+    await media.serve(worker, udp, control, runtime.stop, runtime.ready)
+
+
+if __name__ == "__main__":
+    run_child(MediaChild, _main)

@@ -1,0 +1,218 @@
+"""The web worker's side of a media worker's private control API.
+
+Sessions live and die with their worker, so a request that lost its connection may be
+sent again: the process that could have acted on the first one is gone. While a worker
+restarts, its listener stays open in the supervisor and the request simply waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from interact.protocol import Reason
+from server.children import MediaPeer
+from server.errors import STATUS, MediaRefused, Unavailable
+
+REQUEST_TIMEOUT_S: Final = 5.0
+STREAM_SILENCE_S: Final = 6.0
+"""The event stream says `ping` every 2 s; three missing ones mean it is dead."""
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A session the worker made. `sdp` is the answer."""
+
+    session: str
+    sdp: str
+    etag: str
+
+
+class Patched(msgspec.Struct, frozen=True):
+    """What an ICE restart changed."""
+
+    sdpfrag: str
+    etag: str
+
+
+class _Error(msgspec.Struct):
+    reason: str = ""
+    detail: str = ""
+
+
+class MediaWorker:
+    """One media worker. Every call raises MediaRefused or Unavailable, nothing else."""
+
+    def __init__(self, peer: MediaPeer, secret: str) -> None:
+        self.index = peer.index
+        self.media_port = peer.media_port
+        self.is_connected = False  # written by the bridge: its event stream is up
+        self._client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{peer.control_port}",
+            headers={"Authorization": f"Bearer {secret}"},
+            timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=1.0),
+            limits=httpx.Limits(max_connections=200, max_keepalive_connections=32),
+            trust_env=False,  # a proxy in the environment is not for loopback
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def publish(
+        self, room: str, camera: str, *, sdp: str, identity: str, bearer: bool
+    ) -> Created:
+        """Open a WHIP session."""
+        return await self._create(f"/v1/whip/{_q(room)}/{_q(camera)}", sdp, identity, bearer)
+
+    async def watch(
+        self, room: str, camera: str | None, *, sdp: str, identity: str, bearer: bool
+    ) -> Created:
+        """Open a WHEP session on a camera, or on the program."""
+        path = f"/v1/whep/{_q(room)}" + (f"/{_q(camera)}" if camera is not None else "")
+        return await self._create(path, sdp, identity, bearer)
+
+    async def _create(self, path: str, sdp: str, identity: str, bearer: bool) -> Created:
+        body = {"sdp": sdp, "identity": identity, "bearer": bearer}
+        response = await self._send("POST", path, body)
+        return msgspec.json.decode(response.content, type=Created)
+
+    async def patch(
+        self, room: str, session: str, sdpfrag: str, if_match: str | None
+    ) -> Patched | None:
+        """Trickle candidates, or restart ICE, which gives a new fragment and ETag."""
+        body = {"sdpfrag": sdpfrag, "if_match": if_match}
+        response = await self._send("PATCH", f"/v1/sessions/{_q(session)}?room={_q(room)}", body)
+        if response.status_code == 204:
+            return None
+        return msgspec.json.decode(response.content, type=Patched)
+
+    async def end(self, room: str, session: str) -> None:
+        """Close a session."""
+        await self._send("DELETE", f"/v1/sessions/{_q(session)}?room={_q(room)}")
+
+    async def set_camera(self, room: str, session: str, camera: str | None) -> None:
+        """Move a running WHEP session to another camera, or to the program."""
+        path = f"/v1/sessions/{_q(session)}/camera?room={_q(room)}"
+        await self._send("PUT", path, {"camera": camera})
+
+    async def set_layer(self, room: str, session: str, max_height: int | None) -> None:
+        """Cap the quality of a running WHEP session, or set it to automatic."""
+        path = f"/v1/sessions/{_q(session)}/layer?room={_q(room)}"
+        await self._send("PUT", path, {"max_height": max_height})
+
+    async def set_program(self, room: str, camera: str | None) -> None:
+        """Put a camera on air; None is automatic."""
+        await self._send("PUT", f"/v1/rooms/{_q(room)}/program", {"camera": camera})
+
+    async def inspect(self, room: str, session: str) -> bytes:
+        """Details of a session, as JSON for a person."""
+        response = await self._send("GET", f"/v1/sessions/{_q(session)}?room={_q(room)}")
+        return response.content
+
+    async def stats(self, timeout_s: float = 1.0) -> dict[str, Any]:
+        """The worker's counters and gauges."""
+        response = await self._send("GET", "/v1/stats", timeout_s=timeout_s)
+        return msgspec.json.decode(response.content, type=dict[str, Any])
+
+    @contextlib.asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The worker's event stream, one JSON object at a time. Raises Unavailable."""
+        timeout = httpx.Timeout(STREAM_SILENCE_S, connect=1.0)
+        try:
+            async with self._client.stream("GET", "/v1/events", timeout=timeout) as response:
+                if response.status_code != 200:
+                    raise Unavailable(f"media worker {self.index}")
+                yield _lines(response)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"media worker {self.index}") from error
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> httpx.Response:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        for is_last in (False, True):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    response = await self._client.request(
+                        method, path, content=content, headers=headers
+                    )
+                break
+            except (httpx.TimeoutException, TimeoutError):
+                raise Unavailable(f"media worker {self.index}") from None
+            except httpx.HTTPError:
+                if is_last:
+                    raise Unavailable(f"media worker {self.index}") from None
+        if response.is_success:
+            return response
+        raise _refusal(response, self.index)
+
+
+def _refusal(response: httpx.Response, index: int) -> Exception:
+    try:
+        error = msgspec.json.decode(response.content, type=_Error)
+        reason = Reason(error.reason)
+    except (msgspec.DecodeError, ValueError):
+        return Unavailable(f"media worker {index}")
+    if reason not in STATUS or reason in (Reason.NO_TOKEN, Reason.BAD_TOKEN, Reason.INTERNAL):
+        # Ours to settle with the worker, none of the caller's business.
+        return Unavailable(f"media worker {index}")
+    retry = response.headers.get("Retry-After", "")
+    return MediaRefused(reason, error.detail, int(retry) if retry.isdecimal() else None)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+
+
+def _q(part: str) -> str:
+    return quote(part, safe="")
+
+
+class MediaPool:
+    """Every media worker of this server, and which one a room or session belongs to."""
+
+    def __init__(self, workers: Sequence[MediaWorker]) -> None:
+        self.workers = tuple(workers)
+
+    def for_room(self, room: str) -> MediaWorker:
+        """The worker of a room: a stable hash of its name."""
+        digest = hashlib.blake2b(room.encode(), digest_size=8).digest()
+        return self.workers[int.from_bytes(digest, "big") % len(self.workers)]
+
+    def for_session(self, session: str) -> MediaWorker:
+        """The worker that made a session. Raises MediaRefused with NO_SESSION."""
+        head, _, _ = session.partition("_")
+        number = head[1:-1]
+        if head[:1] == "s" and head[-1:] in ("b", "q") and number.isdecimal() and len(number) < 5:
+            for worker in self.workers:
+                if worker.index == int(number):
+                    return worker
+        raise MediaRefused(Reason.NO_SESSION)
+
+    async def close(self) -> None:
+        """Close every worker's connections."""
+        for worker in self.workers:
+            await worker.close()
+
+
+def needs_bearer(session: str) -> bool:
+    """Whether later verbs on a session need a token; else its URL is the capability."""
+    return not session.partition("_")[0].endswith("q")

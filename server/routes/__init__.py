@@ -1,0 +1,1 @@
+"""The HTTP surface, one module a part; `server.app` puts them together."""

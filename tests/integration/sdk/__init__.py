@@ -1,1 +1,0 @@
-"""Unmodified SDKs against the bus."""
