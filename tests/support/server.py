@@ -242,13 +242,17 @@ async def _read_ready_line(process: subprocess.Popen[str], log_path: Path) -> di
             line = await asyncio.to_thread(process.stdout.readline)
     except TimeoutError:
         process.kill()  # lets the reading thread go
-        raise AssertionError(f"no ready line\n{log_path.read_text()}") from None
+        raise AssertionError(f"no ready line\n{_text_of(log_path)}") from None
     if not line:
         status = process.wait()
-        raise AssertionError(f"ended with {status} before it was ready\n{log_path.read_text()}")
+        raise AssertionError(f"ended with {status} before it was ready\n{_text_of(log_path)}")
     info = json.loads(line)
     assert isinstance(info, dict)
     return info
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(errors="replace")
 
 
 async def _end(process: subprocess.Popen[str]) -> None:
