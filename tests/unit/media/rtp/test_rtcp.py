@@ -121,6 +121,12 @@ def test_transport_feedback_survives_a_round_trip(
             assert ours == pytest.approx(original, abs=1e-6)
 
 
+def test_transport_feedback_is_laid_out_as_the_draft_says() -> None:
+    # Reference 15 x 64 ms; then 160 and 40 ticks of 250 us; one vector of one-bit symbols.
+    expected = "8fcd0005 00000001 00000002 00000003 00000f09 a800 a0 28"
+    assert build_twcc(1, 2, 0, 9, [1.0, None, 1.01]) == bytes.fromhex(expected)
+
+
 @given(st.binary(max_size=120))
 def test_any_bytes_are_read_without_raising(data: bytes) -> None:
     parse_compound(data)
