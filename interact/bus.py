@@ -34,7 +34,7 @@ from interact.connection import (
     ReadPresence,
     Transmit,
 )
-from interact.engine import Engine, EngineUnavailable, HistoryPage
+from interact.engine import EngineUnavailable, HistoryPage, Position
 from interact.frames import Message, Opcode, encode_frame, encode_text
 from interact.hub import Hub, HubStats
 from interact.outbox import LIMIT_BYTES, Outbox, Socket
@@ -50,6 +50,14 @@ JOIN_ATTEMPTS: Final = 3
 
 Authenticator = Callable[[str], Access]
 """Checks a token; raises Refused with `no_token`, `bad_token` or `expired_token`."""
+
+
+class History(Protocol):
+    """What the bus needs of an `Engine`."""
+
+    async def history(
+        self, channel: str, since: Position | None, limit: int, *, reverse: bool = False
+    ) -> HistoryPage: ...
 
 
 class Rooms(Protocol):
@@ -145,7 +153,7 @@ class Bus:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: History,
         rooms: Rooms,
         authenticate: Authenticator,
         clock: Clock,

@@ -34,7 +34,7 @@ _CLOSE_FIRST_BYTE: Final = b"\x88"
 class BusSocket(asyncio.Protocol):
     """The socket of one bus connection, after the handshake."""
 
-    __slots__ = ("_is_close_sent", "_on_gone", "_reader", "_session", "_transport")
+    __slots__ = ("_is_close_sent", "_on_gone", "_reader", "_session", "transport")
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class BusSocket(asyncio.Protocol):
         upgrade_token: str | None,
         on_gone: Callable[[BusSocket], None],
     ) -> None:
-        self._transport = transport
+        self.transport = transport
         self._reader: FrameReader | None = FrameReader()
         self._is_close_sent = False
         self._on_gone = on_gone
@@ -57,7 +57,7 @@ class BusSocket(asyncio.Protocol):
             # Frames cannot be told apart any more; but a chunk that begins with a close
             # frame is the peer's answer to ours.
             if data[:1] == _CLOSE_FIRST_BYTE:
-                self._transport.close()
+                self.transport.close()
             return
         try:
             messages = reader.feed(data)
@@ -89,19 +89,19 @@ class BusSocket(asyncio.Protocol):
     # --- interact.outbox.Socket ------------------------------------------------------
 
     def writer(self) -> Callable[[bytes], None]:
-        return self._transport.write
+        return self.transport.write
 
     def unsent_bytes(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size()
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and wait for the peer's, so that ours is read before the end."""
         if not self._is_close_sent:
             self._is_close_sent = True
-            self._transport.write(encode_close(code, reason))
+            self.transport.write(encode_close(code, reason))
 
     def abort(self) -> None:
-        self._transport.abort()
+        self.transport.abort()
 
     # --- called by uvicorn -----------------------------------------------------------
 
@@ -116,14 +116,14 @@ class BusSocket(asyncio.Protocol):
             self._session.lost()
             code = message.payload[:2]
             is_valid = len(code) == 2 and 1000 <= int.from_bytes(code, "big") < 5000
-            self._transport.write(
+            self.transport.write(
                 encode_close(int.from_bytes(code, "big") if is_valid else 1000, "")
             )
         self._reader = None
-        if self._transport.get_write_buffer_size() > 65_536:
-            self._transport.abort()  # it takes nothing: flushing might never end
+        if self.transport.get_write_buffer_size() > 65_536:
+            self.transport.abort()  # it takes nothing: flushing might never end
         else:
-            self._transport.close()
+            self.transport.close()
 
 
 def make_protocol_class(bus: Bus, path: str = BUS_PATH) -> type[WebSocketsSansIOProtocol]:

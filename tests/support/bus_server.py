@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 
 from interact.bus import Bus
 from interact.connection import DEFAULT_LIMITS, Limits
-from interact.engine import Engine
 from interact.outbox import LIMIT_BYTES
 from interact.protocol import Reason, Refused, Role
 from interact.rooms import Caller
@@ -98,10 +97,9 @@ async def running_bus(
     bus = Bus(
         engine, rooms, token_checker(tokens, now_ms), now_ms, limits=limits, limit_bytes=limit_bytes
     )
-    await engine.start(bus.hub.publish)
+    engine.start(bus.hub.publish)
     async with serving(bus) as port:
         yield RunningBus(bus, engine, rooms, tokens, port)
-    await engine.close()
 
 
 @contextlib.asynccontextmanager
@@ -145,15 +143,3 @@ async def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"still not true after {timeout_s} s: {reason}")
         await asyncio.sleep(0.01)
-
-
-__all__ = [
-    "ROOM",
-    "Engine",
-    "Rooms",
-    "RunningBus",
-    "eventually",
-    "now_ms",
-    "running_bus",
-    "serving",
-]

@@ -1,4 +1,4 @@
-"""The engine port in memory: for tests that need an engine to misbehave on purpose.
+"""Channels in memory: for tests that need an engine to misbehave on purpose.
 
 History can be held back (`hold`), fail, or be cut short, and publications can be lost;
 the real engines do none of that on request.
@@ -7,22 +7,18 @@ the real engines do none of that on request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
 
 from interact.engine import (
     EngineUnavailable,
     HistoryPage,
-    NewRecord,
-    Outgoing,
     Position,
     Publication,
     PublicationListener,
-    Record,
 )
 
 
 class MemoryEngine:
-    """Channels only; every ledger method that the bus never calls raises."""
+    """What the bus uses of an engine."""
 
     def __init__(self, epoch: str = "e1") -> None:
         self.epoch = epoch
@@ -34,33 +30,8 @@ class MemoryEngine:
         self._gate.set()
         self.reads = 0
 
-    async def start(self, listener: PublicationListener) -> None:
+    def start(self, listener: PublicationListener) -> None:
         self._listener = listener
-
-    async def close(self) -> None:
-        pass
-
-    def append(
-        self,
-        stream: str,
-        expected_version: int,
-        records: Sequence[NewRecord],
-        publications: Sequence[Outgoing] = (),
-    ) -> Awaitable[int]:
-        raise NotImplementedError
-
-    def publish(self, publications: Sequence[Outgoing]) -> Awaitable[None]:
-        for outgoing in publications:
-            self.put(outgoing.channel, outgoing.data)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
-
-    async def read(self, stream: str, after_version: int = 0) -> list[Record]:
-        raise NotImplementedError
-
-    async def streams(self, prefix: str) -> list[str]:
-        raise NotImplementedError
 
     async def history(
         self, channel: str, since: Position | None, limit: int, *, reverse: bool = False
