@@ -1,0 +1,598 @@
+"""The relay of one worker: sessions and their verbs, rooms, and what time makes due.
+
+Composition: `Intake` receives and routes, `Publisher` and `Viewer` are sessions, `Rooms`
+says who watches whom. This module connects them: it answers offers, follows cameras as
+they come and go, and runs one timer for feedback, reports, replays and time-outs.
+
+All of it runs on one event loop. Verbs are called by the control API; packets come in
+through `Intake`; nobody else changes sessions or rooms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from interact.protocol import Reason, Refused, is_camera_name, is_identity, is_room_name
+from media.events import EventBoard, EventStream
+from media.intake import Intake
+from media.negotiation import (
+    Codec,
+    Local,
+    PlayIds,
+    PlayPlan,
+    PublishPlan,
+    Remote,
+    answer_play,
+    answer_publish,
+    parse_offer,
+    parse_sdpfrag,
+    restart_fragment,
+)
+from media.peer import Certificate, CloseReason, Peer, PeerState
+from media.publisher import Publisher
+from media.rooms import Camera, Room, Rooms
+from media.stun import IceLite, make_ufrag
+from media.subscriber import REPLAY_INTERVAL_S, LineState, OutLine
+from media.track import Layer
+from media.udp import UdpPort
+from media.viewer import Viewer
+
+logger = logging.getLogger("media.relay")
+
+Session: TypeAlias = "Publisher | Viewer"
+
+TICK_S: Final = 0.02
+"""The relay's timer: NACKs and held-back requests leave at most this late."""
+
+VIEWER_SHARDS: Final = 5
+"""Viewers are looked after in turns: each every fifth tick, ten times a second."""
+
+PUBLISHER_SILENCE_S: Final = 5.0
+"""No authentic packet for this long: the camera is offline."""
+
+VIEWER_SILENCE_S: Final = 20.0
+"""The same for a viewer; browsers send a check every 2.5 s (RFC 7675 allows 30 s)."""
+
+NO_SHOW_S: Final = 20.0
+"""From the answer to the first authentic check."""
+
+FORGET_INTERVAL_S: Final = 60.0
+_UFRAG_BYTES: Final = 9
+_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """How much one worker takes on."""
+
+    sessions: int = 2000
+    """Publishers and viewers together; more are refused with `full`. Each costs up to 250 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a WHIP or WHEP POST is answered with."""
+
+    session: str
+    sdp: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """What an ICE restart is answered with."""
+
+    sdpfrag: str
+    etag: str
+
+
+class Relay:
+    """One worker's sessions. Make it, `start` it on the running loop, `stop` it."""
+
+    def __init__(
+        self,
+        port: UdpPort,
+        *,
+        index: int,
+        secret: bytes,
+        addresses: tuple[tuple[str, int], ...],
+        limits: RelayLimits | None = None,
+    ) -> None:
+        self.index = index
+        self.epoch = secrets.token_urlsafe(9)
+        self.events = EventBoard()
+        self.rooms: Rooms[Publisher, Viewer] = Rooms()
+        self.intake = Intake(port, IceLite(secret))
+        self.sessions: dict[str, Session] = {}
+        self._port = port
+        self._addresses = addresses
+        self._limits = limits or RelayLimits()
+        self._certificate = Certificate()
+        self._fingerprints = (("sha-256", self._certificate.fingerprint),)
+        self._rng = random.SystemRandom()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._replay_timer: asyncio.TimerHandle | None = None
+        self._replaying: set[OutLine] = set()
+        self._tick_count = 0
+        self._tick_due = 0.0
+        self._forget_at = 0.0
+        self._lag_ms_max = 0.0
+        self._lag_ms = 0.0
+        self._opened = {"publisher": 0, "viewer": 0}
+        self._closed: dict[CloseReason, int] = dict.fromkeys(CloseReason, 0)
+        self._dtls_ms: list[float] = []
+
+    # Life.
+
+    def start(self) -> None:
+        """Begin to receive. Must be called on the loop that runs everything."""
+        self._loop = asyncio.get_running_loop()
+        self.intake.start(self._loop)
+        self._tick_due = self._loop.time() + TICK_S
+        self._timer = self._loop.call_at(self._tick_due, self._tick)
+
+    def stop(self) -> None:
+        """Close every session (peers get close_notify), end event streams. Idempotent."""
+        for session in tuple(self.sessions.values()):
+            session.peer.close(CloseReason.BY_US)
+        self._port.flush()
+        for timer in (self._timer, self._replay_timer):
+            if timer is not None:
+                timer.cancel()
+        self.intake.stop()
+        self.events.close()
+
+    # Verbs.
+
+    def publish(
+        self, room_name: str, camera_name: str, sdp: str, identity: str, *, bearer: bool
+    ) -> Opened:
+        """Accept a WHIP offer. A camera that is live already is taken over at once.
+
+        Raises Refused: BAD_NAME, BAD_SDP, NO_CODEC, FULL.
+        """
+        _check_names(room_name, identity, camera_name)
+        now = time.monotonic()
+        self._check_room_for_one()
+        local = self._local()
+        plan = answer_publish(parse_offer(sdp), local)
+        room = self.rooms.open(room_name, now)
+        camera = room.camera(camera_name)
+        if camera.publisher is not None:
+            self._take_over(camera.publisher)
+        publisher = Publisher(
+            self._session_id(bearer),
+            room,
+            camera,
+            identity,
+            plan,
+            self._rng.randrange(1, 1 << 32),
+            secrets.token_urlsafe(9),
+            self._stream_started,
+            self._publisher_said_bye,
+        )
+        publisher.dirty = self.intake.dirty
+        camera.publisher = publisher
+        self._add(publisher, plan.remote, local.ice_ufrag, now)
+        self._opened["publisher"] += 1
+        logger.info("whip.open room=%s camera=%s session=%s", room_name, camera_name, publisher.id)
+        return Opened(publisher.id, plan.answer, publisher.etag)
+
+    def watch(
+        self, room_name: str, camera_name: str | None, sdp: str, identity: str, *, bearer: bool
+    ) -> Opened:
+        """Accept a WHEP offer for one camera, or for the program (None).
+
+        Raises Refused: BAD_NAME, NOT_LIVE, BAD_SDP, NO_CODEC, FULL.
+        """
+        _check_names(room_name, identity, camera_name)
+        now = time.monotonic()
+        room = self.rooms.get(room_name)
+        publisher = self._publisher_for(room, camera_name) if room is not None else None
+        if room is None or publisher is None:
+            raise Refused(Reason.NOT_LIVE, "nobody publishes here now", retry_after_s=2)
+        self._check_room_for_one()
+        local = self._local()
+        cname = secrets.token_urlsafe(9)
+        ssrcs = [*{self._rng.randrange(1, 1 << 32) for _ in range(8)}][:4]
+        ids = PlayIds(cname, "livehouse", ssrcs[0], ssrcs[1], ssrcs[2], ssrcs[3])
+        sources: list[Codec] = [track.codec for track in publisher.tracks]
+        plan = answer_play(parse_offer(sdp), local, ids, sources, extensions=())
+        viewer = Viewer(self._session_id(bearer), room, identity, camera_name, plan, cname)
+        self._add(viewer, plan.remote, local.ice_ufrag, now)
+        for line in (plan.video, plan.audio):
+            if line is not None:
+                viewer.add_line(OutLine(line, viewer.peer, self._port, self._rng))
+        room.viewers[viewer.id] = viewer
+        self._opened["viewer"] += 1
+        self._tell_viewers(room)
+        return Opened(viewer.id, plan.answer, viewer.etag)
+
+    def patch(
+        self, room_name: str, session_id: str, sdpfrag: str, if_match: str | None
+    ) -> Restarted | None:
+        """Trickled candidates (None) or an ICE restart.
+
+        We never send checks, so candidates need only be well-formed. Raises Refused:
+        NO_SESSION, BAD_SDP, ETAG_MISMATCH.
+        """
+        session = self._session(room_name, session_id)
+        fragment = parse_sdpfrag(sdpfrag)
+        peer = session.peer
+        tags = None if if_match is None else [tag.strip().strip('"') for tag in if_match.split(",")]
+        if fragment.ice_ufrag == peer.remote_ufrag:
+            if tags is not None and "*" not in tags and session.etag not in tags:
+                raise Refused(Reason.ETAG_MISMATCH, "the ICE session has been restarted since")
+            return None
+        # A restart names credentials that we have not seen; RFC 9725 §4.3.3: If-Match "*".
+        if tags is not None and "*" not in tags and session.etag not in tags:
+            raise Refused(Reason.ETAG_MISMATCH, "the ICE session has been restarted since")
+        local = self._local()
+        old = peer.ufrag
+        peer.ufrag = local.ice_ufrag
+        peer.remote_ufrag = fragment.ice_ufrag
+        peer.is_nominated = False
+        self.intake.forget_ufrag(old)
+        self.intake.add(peer)
+        session.etag = secrets.token_urlsafe(9)
+        return Restarted(restart_fragment(session.plan, local), session.etag)
+
+    def delete(self, room_name: str, session_id: str) -> None:
+        """End a session. Raises Refused(NO_SESSION)."""
+        self._session(room_name, session_id).peer.close(CloseReason.BY_US)
+        self._port.flush()
+
+    def set_camera(self, room_name: str, session_id: str, camera_name: str | None) -> None:
+        """Move a running viewer to another camera, or back to the program (None).
+
+        Raises Refused: NO_SESSION, BAD_STATE (a publisher's session), NO_CAMERA.
+        """
+        viewer = self._viewer(room_name, session_id)
+        if camera_name is not None and camera_name not in viewer.room.cameras:
+            raise Refused(Reason.NO_CAMERA, f"the room has no camera {camera_name[:64]}")
+        viewer.wish = camera_name
+        self._retarget(viewer)
+
+    def set_layer(self, room_name: str, session_id: str, max_height: int | None) -> None:
+        """Cap a viewer's picture height in pixels, or let it be automatic (None)."""
+        viewer = self._viewer(room_name, session_id)
+        viewer.max_height = max_height
+        self._retarget(viewer)
+
+    def set_program(self, room_name: str, camera_name: str | None) -> None:
+        """Cut the program to a camera, or hand it to the automatic (None).
+
+        Raises Refused: BAD_NAME, NO_CAMERA.
+        """
+        if not is_room_name(room_name):
+            raise Refused(Reason.BAD_NAME, "not a room name")
+        room = self.rooms.open(room_name, time.monotonic())
+        self._publish_events(room, room.set_choice(camera_name))
+
+    def describe(self, room_name: str, session_id: str) -> dict[str, Any]:
+        """One session's details and statistics. Raises Refused(NO_SESSION)."""
+        return self._describe(self._session(room_name, session_id), time.monotonic())
+
+    def listen(self) -> EventStream:
+        """An event stream that begins with a snapshot."""
+        return self.events.listen(
+            {
+                "type": "snapshot",
+                "worker": self.index,
+                "epoch": self.epoch,
+                "rooms": self.rooms.describe(),
+            }
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Everything countable: worker, rooms, sessions."""
+        now = time.monotonic()
+        lag_max, self._lag_ms_max = self._lag_ms_max, 0.0
+        dtls = sorted(self._dtls_ms)
+        return {
+            "worker": {
+                "index": self.index,
+                "epoch": self.epoch,
+                "sessions": len(self.sessions),
+                "opened": dict(self._opened),
+                "closed": {reason.value: n for reason, n in self._closed.items()},
+                "loop_lag_ms": round(self._lag_ms, 3),
+                "loop_lag_ms_max": round(lag_max, 3),
+                "srtp_backends": self._backends(),
+                "dtls_ms_p50": round(dtls[len(dtls) // 2], 1) if dtls else None,
+                "dtls_ms_max": round(dtls[-1], 1) if dtls else None,
+                "events_published": self.events.published,
+                "event_streams_cut": self.events.cut,
+                **self.intake.stats(),
+            },
+            "rooms": self.rooms.describe(),
+            "sessions": {
+                session_id: self._describe(session, now)
+                for session_id, session in self.sessions.items()
+            },
+        }
+
+    # Sessions.
+
+    def _local(self) -> Local:
+        ufrag = make_ufrag(secrets.token_bytes(_UFRAG_BYTES))
+        return Local(
+            ufrag,
+            self.intake.ice.password(ufrag),
+            self._fingerprints,
+            self._addresses,
+            self._rng.randrange(1, 1 << 62),
+        )
+
+    def _session_id(self, bearer: bool) -> str:
+        return f"s{self.index}{'b' if bearer else 'q'}_{secrets.token_urlsafe(_ID_BYTES)}"
+
+    def _check_room_for_one(self) -> None:
+        if len(self.sessions) >= self._limits.sessions:
+            raise Refused(Reason.FULL, "this worker takes no more sessions", retry_after_s=10)
+
+    def _add(self, session: Session, remote: Remote, ufrag: str, now: float) -> None:
+        peer = Peer(
+            self._port,
+            self._certificate,
+            ufrag=ufrag,
+            remote_ufrag=remote.ice_ufrag,
+            fingerprints=remote.fingerprints,
+            is_dtls_server=not remote.dtls_is_client,
+            now=now,
+            on_connected=self._connected,
+            on_closed=self._peer_closed,
+        )
+        peer.owner = session
+        session.peer = peer
+        session.etag = secrets.token_urlsafe(9)
+        self.sessions[session.id] = session
+        self.intake.add(peer)
+
+    def _session(self, room_name: str, session_id: str) -> Session:
+        session = self.sessions.get(session_id)
+        if session is None or session.room.name != room_name:
+            raise Refused(Reason.NO_SESSION, "no such session")
+        return session
+
+    def _viewer(self, room_name: str, session_id: str) -> Viewer:
+        session = self._session(room_name, session_id)
+        if not isinstance(session, Viewer):
+            raise Refused(Reason.BAD_STATE, "a publisher's session has no camera to choose")
+        return session
+
+    def _connected(self, peer: Peer) -> None:
+        if peer.first_binding_at is not None and peer.connected_at is not None:
+            self._dtls_ms.append((peer.connected_at - peer.first_binding_at) * 1000)
+            del self._dtls_ms[:-500]
+        session = peer.owner
+        if isinstance(session, Viewer):
+            self._retarget(session)
+            self._port.flush()
+
+    def _peer_closed(self, peer: Peer, reason: CloseReason) -> None:
+        self._closed[reason] += 1
+        self.intake.remove(peer)
+        session: Session = peer.owner
+        peer.owner = None
+        self.sessions.pop(session.id, None)
+        if isinstance(session, Viewer):
+            for line in session.lines:
+                self._replaying.discard(line)
+            session.close()
+            session.room.viewers.pop(session.id, None)
+            self._tell_viewers(session.room)
+        else:
+            self._publisher_closed(session, reason)
+        self._port.flush()
+
+    # Publishers coming and going.
+
+    def _take_over(self, old: Publisher) -> None:
+        """The newest publisher wins. The camera is not reported offline in between."""
+        old.camera.publisher = None
+        self._release(old)
+        old.peer.close(CloseReason.BY_US)
+
+    def _publisher_closed(self, publisher: Publisher, reason: CloseReason) -> None:
+        camera, room = publisher.camera, publisher.room
+        logger.info(
+            "whip.close room=%s camera=%s session=%s reason=%s",
+            room.name,
+            camera.name,
+            publisher.id,
+            reason,
+        )
+        self._release(publisher)
+        if camera.publisher is publisher:
+            camera.publisher = None
+            self._publish_events(room, room.went_offline(camera))
+
+    def _release(self, publisher: Publisher) -> None:
+        """Let every viewer's line go of this publisher's tracks."""
+        for layer in publisher.layers:
+            self.intake.dirty.discard(layer)
+        for track in publisher.tracks:
+            for line in tuple(track.subscribers):
+                self._replaying.discard(line)
+                line.source_gone(track)
+        for viewer in publisher.room.viewers.values():
+            if viewer.source is publisher:
+                viewer.source = None
+
+    def _publisher_said_bye(self, publisher: Publisher) -> None:
+        """All its streams ended. Comes from within a burst, so close after it."""
+        assert self._loop is not None
+        self._loop.call_soon(publisher.peer.close, CloseReason.BY_PEER)
+
+    def _stream_started(self, publisher: Publisher, layer: Layer) -> None:
+        """A layer's first packet, or a new codec. Comes from within a burst: act after it."""
+        assert self._loop is not None
+        self._loop.call_soon(self._announce, publisher)
+
+    def _announce(self, publisher: Publisher) -> None:
+        camera, room = publisher.camera, publisher.room
+        if camera.publisher is not publisher:
+            return
+        layers = publisher.layers
+        video = next((x.codec.name for x in layers if x.is_video), None)
+        has_audio = any(not x.is_video for x in layers)
+        is_news = (
+            not camera.is_live
+            or camera.session != publisher.id
+            or (camera.video_codec, camera.has_audio) != (video, has_audio)
+        )
+        if is_news:
+            self._publish_events(
+                room, room.went_live(camera, publisher.id, video, has_audio, time.monotonic())
+            )
+        for viewer in tuple(room.viewers.values()):
+            if room.resolve(viewer.wish) is camera:
+                self._retarget(viewer)
+        self._port.flush()
+
+    def _publish_events(self, room: Room[Publisher, Viewer], events: list[dict[str, Any]]) -> None:
+        for event in events:
+            self.events.publish(event)
+            if event["type"] == "program.changed":
+                for viewer in tuple(room.viewers.values()):
+                    if viewer.wish is None:
+                        self._retarget(viewer)
+        self._port.flush()
+
+    def _tell_viewers(self, room: Room[Publisher, Viewer]) -> None:
+        event = room.viewer_count_event()
+        if event is not None:
+            self.events.publish(event)
+
+    def _publisher_for(self, room: Room[Publisher, Viewer], wish: str | None) -> Publisher | None:
+        camera: Camera[Publisher] | None = room.resolve(wish)
+        if camera is not None and camera.publisher is not None:
+            return camera.publisher
+        if wish is None and room.choice is None:
+            # The first publisher has been answered, but none of its packets came yet.
+            return next((c.publisher for c in room.cameras.values() if c.publisher), None)
+        return None
+
+    def _retarget(self, viewer: Viewer) -> None:
+        """Point a viewer's lines at what it is to see now."""
+        camera = viewer.room.resolve(viewer.wish)
+        publisher = camera.publisher if camera is not None else None
+        if viewer.peer.state is not PeerState.CONNECTED:
+            return
+        viewer.follow(publisher, time.monotonic())
+        self._watch_replays(viewer)
+
+    # Time.
+
+    def _watch_replays(self, viewer: Viewer) -> None:
+        for line in viewer.lines:
+            if line.state is LineState.REPLAYING:
+                self._replaying.add(line)
+        if self._replaying and self._replay_timer is None and self._loop is not None:
+            self._replay_timer = self._loop.call_later(REPLAY_INTERVAL_S, self._replay)
+
+    def _replay(self) -> None:
+        """Send the next portion of every replay that is under way."""
+        self._replay_timer = None
+        now = time.monotonic()
+        for line in tuple(self._replaying):
+            line.send_replay(now)
+            if line.state is not LineState.REPLAYING:
+                self._replaying.discard(line)
+        self._port.flush()
+        if self._replaying and self._loop is not None:
+            self._replay_timer = self._loop.call_later(REPLAY_INTERVAL_S, self._replay)
+
+    def _tick(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        late = loop.time() - self._tick_due
+        self._lag_ms = late * 1000
+        self._lag_ms_max = max(self._lag_ms_max, self._lag_ms)
+        now, unix_now = time.monotonic(), time.time()
+        self._tick_count += 1
+        shard = self._tick_count % VIEWER_SHARDS
+        for i, session in enumerate(tuple(self.sessions.values())):
+            if isinstance(session, Publisher):
+                session.feed_back(now)
+                if self._is_gone(session.peer, now, PUBLISHER_SILENCE_S):
+                    session.peer.close(CloseReason.TIMEOUT)
+            elif i % VIEWER_SHARDS == shard:
+                session.handle_timer(now, unix_now)
+                self._watch_replays(session)
+                if self._is_gone(session.peer, now, VIEWER_SILENCE_S):
+                    session.peer.close(CloseReason.TIMEOUT)
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_INTERVAL_S
+            self.rooms.forget_idle(now)
+        self._port.flush()
+        self._tick_due = loop.time() + TICK_S
+        self._timer = loop.call_at(self._tick_due, self._tick)
+
+    @staticmethod
+    def _is_gone(peer: Peer, now: float, silence_s: float) -> bool:
+        if peer.state is PeerState.CONNECTED:
+            return now - peer.heard_at > silence_s
+        return now - peer.heard_at > NO_SHOW_S
+
+    # Looking in.
+
+    def _backends(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for session in self.sessions.values():
+            if session.peer.sender is not None:
+                name = f"{session.peer.sender.backend}/{session.peer.profile}"
+                found[name] = found.get(name, 0) + 1
+        return found
+
+    def _describe(self, session: Session, now: float) -> dict[str, Any]:
+        peer = session.peer
+        is_viewer = isinstance(session, Viewer)
+        handshake = (
+            round((peer.connected_at - peer.created_at) * 1000, 1) if peer.connected_at else None
+        )
+        out: dict[str, Any] = {
+            "session": session.id,
+            "role": "viewer" if is_viewer else "publisher",
+            "room": session.room.name,
+            "identity": session.identity,
+            "state": peer.state.value,
+            "address": peer.destination.text if peer.destination is not None else None,
+            "srtp_profile": peer.profile or None,
+            "age_s": round(now - peer.created_at, 1),
+            "silent_s": round(now - peer.heard_at, 1),
+            "connected_ms": handshake,
+        }
+        if isinstance(session, Viewer):
+            first = min(
+                (line.first_sent_at for line in session.lines if line.first_sent_at is not None),
+                default=None,
+            )
+            out["first_packet_ms"] = (
+                round((first - peer.created_at) * 1000, 1) if first is not None else None
+            )
+            out.update(session.stats())
+        else:
+            out["camera"] = session.camera.name
+            out.update(session.stats(now))
+        return out
+
+
+def _check_names(room: str, identity: str, camera: str | None) -> None:
+    if not is_room_name(room):
+        raise Refused(Reason.BAD_NAME, "not a room name")
+    if camera is not None and not is_camera_name(camera):
+        raise Refused(Reason.BAD_NAME, "not a camera name")
+    if not is_identity(identity):
+        raise Refused(Reason.BAD_NAME, "not an identity")
+
+
+Plan: TypeAlias = PublishPlan | PlayPlan

@@ -1,0 +1,185 @@
+"""Rooms, their cameras and the program: who watches what. Pure.
+
+A camera is known from its first publisher on and outlives it, so a viewer waits for its
+return. The program follows the director's choice; without one it stays on a live camera
+and, when that goes away, moves to the one that has been live longest. It never jumps
+back by itself: a cut that nobody asked for is worse than the wrong of two pictures.
+
+Owned by `media.relay.Relay`; sessions are opaque here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Generic, TypeVar
+
+from interact.protocol import Event, Reason, Refused
+from media.events import MediaEvent
+
+PublisherT = TypeVar("PublisherT")
+ViewerT = TypeVar("ViewerT")
+
+MAX_CAMERAS: Final = 64
+"""Cameras a room may have seen; more are refused with `full`."""
+
+FORGET_AFTER_S: Final = 3600.0
+"""A room with nobody in it is forgotten after this long."""
+
+
+class Camera(Generic[PublisherT]):
+    """One camera of a room, live or not."""
+
+    __slots__ = ("has_audio", "live_since", "name", "publisher", "session", "video_codec")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.publisher: PublisherT | None = None
+        """Who publishes it now, from the accepted offer on. Written by the relay only."""
+        self.live_since: float | None = None
+        """When its first packet came; None while it is offline."""
+        self.session: str | None = None
+        self.video_codec: str | None = None
+        self.has_audio = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether packets are coming in."""
+        return self.live_since is not None
+
+    def describe(self) -> dict[str, Any]:
+        """The camera as the control API shows it."""
+        return {
+            "live": self.is_live,
+            "video": {"codec": self.video_codec} if self.video_codec else None,
+            "audio": self.has_audio,
+            "session": self.session,
+        }
+
+
+class Room(Generic[PublisherT, ViewerT]):
+    """One room: its cameras, its program, its viewers by session id."""
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.cameras: dict[str, Camera[PublisherT]] = {}
+        self.viewers: dict[str, ViewerT] = {}
+        self.choice: str | None = None
+        """The director's camera; None: automatic."""
+        self.program: str | None = None
+        """The camera on air."""
+        self.used_at = now
+        self._viewers_told = 0
+
+    def camera(self, name: str) -> Camera[PublisherT]:
+        """The camera called `name`, made if new. Raises Refused(FULL)."""
+        camera = self.cameras.get(name)
+        if camera is None:
+            if len(self.cameras) >= MAX_CAMERAS:
+                raise Refused(Reason.FULL, f"the room has {MAX_CAMERAS} cameras already")
+            camera = self.cameras[name] = Camera(name)
+        return camera
+
+    def resolve(self, wish: str | None) -> Camera[PublisherT] | None:
+        """The camera that a viewer with this wish (None: program) gets."""
+        name = self.program if wish is None else wish
+        return self.cameras.get(name) if name is not None else None
+
+    def went_live(
+        self, camera: Camera[PublisherT], session: str, video: str | None, audio: bool, now: float
+    ) -> list[MediaEvent]:
+        """Note a camera's first packet from a publisher, or a change of what it sends."""
+        camera.session = session
+        camera.video_codec = video
+        camera.has_audio = audio
+        if camera.live_since is None:
+            camera.live_since = now
+        event: MediaEvent = {"type": Event.CAMERA_LIVE.value, "room": self.name}
+        return [{**event, "camera": camera.name, **camera.describe()}, *self.choose_program()]
+
+    def went_offline(self, camera: Camera[PublisherT]) -> list[MediaEvent]:
+        """Note that a camera's publisher is gone and nobody took over."""
+        was_live = camera.is_live
+        camera.live_since = None
+        camera.session = None
+        if not was_live:
+            return self.choose_program()
+        event: MediaEvent = {"type": Event.CAMERA_OFFLINE.value, "room": self.name}
+        return [{**event, "camera": camera.name}, *self.choose_program()]
+
+    def set_choice(self, name: str | None) -> list[MediaEvent]:
+        """The director cuts to `name`, or hands over to the automatic (None).
+
+        Raises Refused(NO_CAMERA) for a camera the room has never seen.
+        """
+        if name is not None and name not in self.cameras:
+            raise Refused(Reason.NO_CAMERA, f"the room has no camera {name}")
+        self.choice = name
+        return self.choose_program()
+
+    def choose_program(self) -> list[MediaEvent]:
+        """Decide what is on air now; says so if it changed."""
+        program = self.choice
+        if program is None:
+            current = self.cameras.get(self.program) if self.program is not None else None
+            program = self.program
+            if current is None or not current.is_live:
+                live = [c for c in self.cameras.values() if c.live_since is not None]
+                live.sort(key=lambda c: c.live_since or 0.0)
+                # With nobody live the last one stays: its viewers wait for its return.
+                program = live[0].name if live else program
+        if program == self.program:
+            return []
+        self.program = program
+        return [{"type": Event.PROGRAM_CHANGED.value, "room": self.name, "camera": program}]
+
+    def viewer_count_event(self) -> MediaEvent | None:
+        """The count of viewers if it differs from what was told last."""
+        count = len(self.viewers)
+        if count == self._viewers_told:
+            return None
+        self._viewers_told = count
+        return {"type": "viewers", "room": self.name, "n": count, "viewers": count}
+
+    def is_idle(self) -> bool:
+        """Whether nobody publishes or watches here."""
+        return not self.viewers and all(c.publisher is None for c in self.cameras.values())
+
+    def describe(self) -> dict[str, Any]:
+        """The room as in the snapshot of the event stream."""
+        return {
+            "program": self.program,
+            "cameras": {name: camera.describe() for name, camera in self.cameras.items()},
+            "viewers": len(self.viewers),
+        }
+
+
+class Rooms(Generic[PublisherT, ViewerT]):
+    """Every room of one worker, made on first use and forgotten when long unused."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, Room[PublisherT, ViewerT]] = {}
+
+    def __iter__(self) -> Iterator[Room[PublisherT, ViewerT]]:
+        return iter(self._rooms.values())
+
+    def get(self, name: str) -> Room[PublisherT, ViewerT] | None:
+        return self._rooms.get(name)
+
+    def open(self, name: str, now: float) -> Room[PublisherT, ViewerT]:
+        """The room called `name`, made if new."""
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._rooms[name] = Room(name, now)
+        room.used_at = now
+        return room
+
+    def forget_idle(self, now: float) -> None:
+        """Drop rooms that nobody has used for `FORGET_AFTER_S`."""
+        for room in list(self._rooms.values()):
+            if not room.is_idle():
+                room.used_at = now
+            elif now - room.used_at > FORGET_AFTER_S:
+                del self._rooms[room.name]
+
+    def describe(self) -> dict[str, Any]:
+        return {room.name: room.describe() for room in self._rooms.values()}

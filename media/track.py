@@ -1,0 +1,274 @@
+"""A camera's picture or sound: the streams a publisher sends and who gets each.
+
+A packet is parsed once and kept once (`Layer.receive`); what one receive burst brought
+is then sent to every live line in one pass (`Layer.fan_out`). Between the two nothing is
+computed per viewer that could be computed per burst: the runs that leave as one GSO
+message, and payloads with shifted picture ids, are made once and shared.
+
+Ownership: a `Layer` belongs to its `Track`, a `Track` to a publisher session; `lines`
+and `waiting` are written by `OutLine` (media/subscriber.py) only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from media.drops import DropReason
+from media.negotiation import Codec, Line
+from media.rtp.feedback import KeyFrameRequests, PublisherClock, StreamClock
+from media.rtp.history import AUDIO_PACKETS, VIDEO_PACKETS, KeyFrameCache, Packet, PacketRing
+from media.rtp.keyframe import KEY_START, never_key_start, picture_size, shift_picture_ids
+from media.rtp.receive import Receiver
+from media.srtp import OutPacket
+from media.udp import MAX_GSO_BYTES, MAX_SEGMENTS, UdpPort
+
+if TYPE_CHECKING:
+    from media.subscriber import OutLine
+
+Run = tuple[int, int, int, int]
+"""(start relative to the burst, bytes, segment bytes, datagrams) of one GSO message."""
+
+
+def plan_runs(lengths: list[int], overhead: int) -> tuple[list[Run], int]:
+    """Cut packets into runs that UDP_SEGMENT can carry; also the bytes altogether.
+
+    `lengths` are payload lengths, `overhead` what each packet has besides. In a run all
+    datagrams are as long as the first but for the last, which may be shorter.
+    """
+    runs: list[Run] = []
+    at = start = segment = count = 0
+    for length in lengths:
+        size = length + overhead
+        run_bytes = at - start
+        if count and (
+            size > segment
+            or run_bytes != count * segment
+            or count == MAX_SEGMENTS
+            or run_bytes + size > MAX_GSO_BYTES
+        ):
+            runs.append((start, run_bytes, segment, count))
+            start, count = at, 0
+        if not count:
+            segment = size
+        count += 1
+        at += size
+    if count:
+        runs.append((start, at - start, segment, count))
+    return runs, at
+
+
+class Burst:
+    """What one receive burst brought of one layer, ready to be sent many times."""
+
+    __slots__ = ("_plans", "_shifted", "first_seq", "newest", "packets", "payload_bytes")
+
+    def __init__(self, packets: list[OutPacket], first_seq: int, newest: Packet) -> None:
+        self.packets = packets
+        self.first_seq = first_seq
+        """The lowest extended number in it."""
+        self.newest = newest
+        """The layer's newest packet, in this burst or before it."""
+        self.payload_bytes = sum(len(packet[3]) for packet in packets)
+        self._plans: dict[int, tuple[list[Run], int]] = {}
+        self._shifted: dict[tuple[int, int], list[OutPacket]] = {}
+
+    def plan(self, overhead: int) -> tuple[list[Run], int]:
+        """GSO runs and bytes of the whole burst for packets with this much around a payload."""
+        plan = self._plans.get(overhead)
+        if plan is None:
+            lengths = [len(packet[3]) for packet in self.packets]
+            plan = self._plans[overhead] = plan_runs(lengths, overhead)
+        return plan
+
+    def shifted(self, codec: str, picture_offset: int, tl0_offset: int) -> list[OutPacket]:
+        """The packets with their picture numbers moved on."""
+        key = (picture_offset, tl0_offset)
+        packets = self._shifted.get(key)
+        if packets is None:
+            packets = self._shifted[key] = [
+                (seq, ts, marker, shift_picture_ids(codec, bytes(payload), *key))
+                for seq, ts, marker, payload in self.packets
+            ]
+        return packets
+
+
+class Layer:
+    """One RTP stream of a publisher: a sound, a picture, or one simulcast encoding of it."""
+
+    def __init__(
+        self,
+        number: int,
+        kind: str,
+        ssrc: int,
+        codec: Codec,
+        rid: str,
+        clock: PublisherClock,
+        request_key: Callable[[Layer], None],
+    ) -> None:
+        self.number = number
+        """Unique in the worker: the `source` of the rewriters."""
+        self.kind = kind
+        self.ssrc = ssrc
+        self.rid = rid
+        self.codec = codec
+        self.ring = PacketRing(VIDEO_PACKETS if kind == "video" else AUDIO_PACKETS)
+        self.key_frames = KeyFrameCache(self.ring)
+        self.lines: list[OutLine] = []
+        """Lines that get every packet as it comes."""
+        self.waiting: list[OutLine] = []
+        """Lines that begin with the next key frame (sound: the next packet)."""
+        self.width = 0
+        self.height = 0
+        self.first_at: float | None = None
+        self.last_at = 0.0
+        self.receiver = Receiver(
+            ssrc, codec.clock_rate, wants_resend=any(f == "nack" for f in codec.feedback)
+        )
+        self.clock = StreamClock(clock, codec.clock_rate)
+        self.key_requests = KeyFrameRequests()
+        self.key_frame_count = 0
+        self._request_key = request_key
+        self._restarts = 0
+        self._burst: list[OutPacket] = []
+        self._burst_first = 0
+        self._is_key_start = KEY_START.get(codec.name, never_key_start)
+        self._key_ts = -1
+
+    @property
+    def is_video(self) -> bool:
+        return self.kind == "video"
+
+    def set_codec(self, codec: Codec) -> None:
+        """The publisher changed its codec in mid-stream: what was kept is of no use."""
+        self.codec = codec
+        self._is_key_start = KEY_START.get(codec.name, never_key_start)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.ring.clear()
+        self.key_frames.clear()
+        self._burst = []
+        for line in tuple(self.lines):
+            line.source_restarted()
+
+    def receive(
+        self,
+        seq16: int,
+        timestamp: int,
+        marker: bool,
+        payload: bytes,
+        now: float,
+        is_resent: bool = False,
+    ) -> DropReason | None:
+        """Take one packet: keep it, note key frames, put it into the current burst.
+
+        Returns why it goes no further, if so. Called once per packet received;
+        `is_resent` marks one that came by RTX.
+        """
+        receiver = self.receiver
+        place = receiver.receive(seq16, timestamp, len(payload), now, is_resent=is_resent)
+        if place is None:
+            return DropReason.REPEATED
+        if receiver.restarts != self._restarts:
+            self._restarts = receiver.restarts
+            self._begin_anew()
+        seq, rtp_ts = place
+        is_key_start = self._is_key_start(payload, 0, len(payload))
+        packet = Packet(
+            seq, rtp_ts, marker, self.codec.payload_type, payload, b"", is_key_start, now
+        )
+        if not self.ring.put(packet):
+            return DropReason.REPEATED
+        if self.first_at is None:
+            self.first_at = now
+        self.last_at = now
+        burst = self._burst
+        if not burst or seq < self._burst_first:
+            self._burst_first = seq
+        burst.append((seq, rtp_ts, 0x80 if marker else 0, payload))
+        if self.is_video:
+            self.key_frames.add(packet)
+            if is_key_start and rtp_ts > self._key_ts:
+                self._key_ts = rtp_ts
+                self._note_key_frame(packet)
+        elif self.waiting:
+            self._start_waiting(packet)
+        return None
+
+    def _note_key_frame(self, packet: Packet) -> None:
+        self.key_frame_count += 1
+        self.key_requests.key_frame_arrived()
+        self.receiver.key_frame_arrived(packet.seq)
+        size = picture_size(self.codec.name, packet.payload, 0, len(packet.payload))
+        if size is not None:
+            self.width, self.height = size
+        if self.waiting:
+            self._start_waiting(packet)
+
+    def _start_waiting(self, first: Packet) -> None:
+        waiting, self.waiting = self.waiting, []
+        for line in waiting:
+            line.begin(self, first)
+
+    def fan_out(self, port: UdpPort) -> int:
+        """Send what this burst brought to every live line; how many packets that made."""
+        packets = self._burst
+        newest = self.ring.newest
+        if not packets or newest is None:
+            return 0
+        self._burst = []
+        lines = self.lines
+        if not lines:
+            return 0
+        burst = Burst(packets, self._burst_first, newest)
+        for line in lines:
+            line.send_burst(burst, port)
+        return len(lines) * len(packets)
+
+    @property
+    def has_burst(self) -> bool:
+        return bool(self._burst)
+
+    def ask_key_frame(self, now: float) -> None:
+        """A viewer needs a key frame; all their wishes are merged into few requests."""
+        if self.key_requests.ask(now):
+            self._request_key(self)
+
+    def handle_timer(self, now: float) -> None:
+        """Send a key-frame request that was held back or had no answer."""
+        if self.waiting and self.is_video:
+            self.key_requests.is_waiting = True
+        if self.key_requests.handle_timer(now):
+            self._request_key(self)
+
+
+class Track:
+    """A camera's picture (one layer, or several by simulcast) or sound."""
+
+    def __init__(self, kind: str, line: Line) -> None:
+        self.kind = kind
+        self.line = line
+        self.codecs = line.by_payload_type()
+        self.layers: list[Layer] = []
+        self.subscribers: list[OutLine] = []
+        """Every line that shows this track, live or waiting. Written by OutLine only."""
+
+    def add_layer(self, layer: Layer) -> None:
+        """A new stream of this track was seen."""
+        self.layers.append(layer)
+
+    def best_layer(self, max_height: int | None = None) -> Layer | None:
+        """The tallest layer that sends and is not above `max_height` (or the lowest)."""
+        sending = [layer for layer in self.layers if layer.first_at is not None]
+        if not sending:
+            return None
+        fitting = [layer for layer in sending if max_height is None or layer.height <= max_height]
+        if not fitting:
+            return min(sending, key=lambda layer: layer.height)
+        return max(fitting, key=lambda layer: (layer.height, layer.receiver.octets))
+
+    @property
+    def codec(self) -> Codec:
+        """What it sends, or before the first packet what it will most likely send."""
+        return self.layers[0].codec if self.layers else self.line.codecs[0]

@@ -1,0 +1,108 @@
+"""One media worker: a UDP socket, a relay, and its private control API, on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import uvicorn
+
+from media.addresses import candidate_addresses
+from media.control import create_control_app
+from media.relay import Relay, RelayLimits
+from media.udp import SendMode, open_port
+
+logger = logging.getLogger("media.worker")
+
+SHUTDOWN_S = 2
+"""How long control requests may take to end; event streams are ended first."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is told when it starts."""
+
+    index: int
+    """Which worker this is, from 0; part of every session id."""
+    control_secret: str = field(repr=False)
+    """Bearer token of the control API; ICE passwords derive from it too, so a restarted
+    worker that is given the same one can still answer its predecessor's peers."""
+    public_ips: tuple[str, ...] = ()
+    """Addresses to name first in answers, for a server behind 1:1 NAT."""
+    max_sessions: int = 2000
+    send_mode: SendMode = SendMode.GSO
+    """The best way of sending to try; the machine may force a plainer one."""
+
+
+class _ControlServer(uvicorn.Server):
+    """uvicorn without its signal handlers (the child's main program owns signals), and with
+    a call when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    settings: WorkerSettings,
+    udp: socket.socket,
+    control: socket.socket,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None],
+) -> None:
+    """Run one worker until `stop` is set.
+
+    `udp` is bound, `control` bound and listening; both stay the caller's to close.
+    `on_ready` is called once when both are served. On the way out every peer gets a DTLS
+    close_notify, so browsers notice at once.
+    """
+    port = open_port(udp, best=settings.send_mode)
+    addresses = candidate_addresses(udp, settings.public_ips)
+    relay = Relay(
+        port,
+        index=settings.index,
+        secret=hashlib.sha256(b"ice:" + settings.control_secret.encode()).digest(),
+        addresses=addresses,
+        limits=RelayLimits(settings.max_sessions),
+    )
+    server = _ControlServer(
+        uvicorn.Config(
+            create_control_app(relay, settings.control_secret),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=SHUTDOWN_S,
+            timeout_keep_alive=75,
+        ),
+        on_ready,
+    )
+    relay.start()
+    logger.info(
+        "worker.start index=%d send=%s addresses=%s",
+        settings.index,
+        port.mode,
+        ",".join(f"{host}:{number}" for host, number in addresses),
+    )
+    running = asyncio.create_task(server.serve(sockets=[control]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        relay.stop()
+        server.should_exit = True
+        await running
