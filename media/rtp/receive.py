@@ -274,12 +274,21 @@ class Receiver:
 class TransportRecorder:
     """Arrival times by transport-wide number, for one transport (all its streams)."""
 
-    __slots__ = ("_arrivals", "_count", "_first_new", "_highest", "_next_at", "_origin")
+    __slots__ = (
+        "_arrivals",
+        "_count",
+        "_first_new",
+        "_highest",
+        "_next_at",
+        "_origin",
+        "_unreported",
+    )
 
     def __init__(self) -> None:
         self._arrivals: dict[int, float] = {}
         self._highest: int | None = None
         self._first_new: int | None = None
+        self._unreported = 0  # one beyond the last number that a feedback covered
         self._count = 0
         self._next_at = 0.0
         self._origin = 0.0
@@ -290,7 +299,7 @@ class TransportRecorder:
         if highest is None:
             self._origin = now - 1.0
             self._next_at = now + TWCC_INTERVAL_S
-            self._highest = self._first_new = ext = seq
+            self._highest = self._first_new = self._unreported = ext = seq
         else:
             ext = extend_seq(seq, highest)
             if ext > highest:
@@ -315,10 +324,8 @@ class TransportRecorder:
         self._next_at = now + TWCC_INTERVAL_S
         if first is None or highest is None:
             return None
-        first = max(first, highest - TWCC_MAX_PACKETS // 2)
+        first = max(min(first, self._unreported), highest - TWCC_MAX_PACKETS // 2)
         arrivals = self._arrivals
-        while first not in arrivals:  # after the cut only; `highest` is always there
-            first += 1
         origin = self._origin
         packet = build_twcc(
             sender_ssrc,
@@ -332,6 +339,7 @@ class TransportRecorder:
         )
         self._count = self._count + 1 & 0xFF
         self._first_new = None
+        self._unreported = highest + 1
         oldest = highest - TWCC_MAX_PACKETS // 4
         if len(arrivals) > TWCC_MAX_PACKETS // 2:
             self._arrivals = {s: at for s, at in arrivals.items() if s > oldest}

@@ -441,7 +441,7 @@ def build_twcc(
     feedback_count: int,
     arrivals: Sequence[float | None],
 ) -> bytes:
-    """Transport-wide feedback; `arrivals` as in TransportFeedback, the first one not None.
+    """Transport-wide feedback; `arrivals` as in TransportFeedback.
 
     At most TWCC_MAX_PACKETS. Deltas beyond 8.2 s are cut short.
     """

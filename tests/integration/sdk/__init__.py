@@ -1,0 +1,1 @@
+"""Unmodified SDKs against the bus."""
