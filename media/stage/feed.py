@@ -55,7 +55,7 @@ class Unit:
     is_key: bool = False
 
 
-Sink = Callable[[Unit], None]
+Sink = Callable[[Unit], object]
 """Takes a unit; called in a thread of the feed."""
 
 
