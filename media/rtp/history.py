@@ -156,7 +156,7 @@ class KeyFrameCache:
                 self._key_ts = packet.rtp_ts
                 self.size_bytes = size
                 return False
-        if key_seq is None:
+        if key_seq is None or packet.seq < key_seq:
             return False
         self.size_bytes += size
         if packet.seq - key_seq < self._max_packets and self.size_bytes <= self._max_bytes:

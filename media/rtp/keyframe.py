@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from media.rtp.packet import Buffer
+from media.rtp.picture import sequence_header_size, sps_size
 
 KeyStartTest: TypeAlias = Callable[[Buffer, int, int], bool]
 
@@ -204,6 +205,8 @@ def picture_size(codec: str, data: Buffer, payload: int, end: int) -> tuple[int,
             return _vp9_size(data, payload, end)
         case "H264":
             return _h264_size(data, payload, end)
+        case "AV1":
+            return _av1_size(data, payload, end)
         case _:
             return None
 
@@ -257,103 +260,32 @@ def _h264_size(data: Buffer, payload: int, end: int) -> tuple[int, int] | None:
     return None
 
 
-_CHROMA_PROFILES: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244})
-
-
-class _Bits:
-    """Bits of an SPS, most significant first. Past the end it raises _CutOff."""
-
-    __slots__ = ("_at", "_length", "_value")
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._length = len(data) * 8
-        self._at = 0
-
-    def read(self, count: int) -> int:
-        self._at += count
-        if self._at > self._length:
-            raise _CutOff
-        return self._value >> (self._length - self._at) & ((1 << count) - 1)
-
-    def ue(self) -> int:
-        """An unsigned Exp-Golomb number."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-            if zeros > 31:
-                raise _CutOff
-        return (1 << zeros) - 1 + self.read(zeros)
-
-    def se(self) -> int:
-        """A signed Exp-Golomb number."""
-        value = self.ue()
-        return (value + 1) // 2 if value & 1 else -(value // 2)
-
-
-class _CutOff(Exception):
-    """The SPS ends early or holds an impossible number."""
-
-
-def sps_size(sps: bytes) -> tuple[int, int] | None:
-    """(width, height) of an H.264 sequence parameter set without its NAL header byte.
-
-    H.264 §7.3.2.1.1; emulation prevention bytes are taken out first.
-    """
-    bits = _Bits(sps[:256].replace(b"\x00\x00\x03", b"\x00\x00"))
-    try:
-        return _read_sps(bits)
-    except _CutOff:
+def _av1_size(data: Buffer, payload: int, end: int) -> tuple[int, int] | None:
+    """AV1 RTP specification §4.4: find the sequence header among the OBUs of the packet."""
+    if not av1_key_start(data, payload, end):
         return None
-
-
-def _read_sps(bits: _Bits) -> tuple[int, int] | None:
-    profile = bits.read(8)
-    bits.read(16)  # constraint flags, level
-    bits.ue()  # id
-    chroma = 1
-    if profile in _CHROMA_PROFILES:
-        chroma = bits.ue()
-        if chroma == 3:
-            bits.read(1)
-        bits.ue()
-        bits.ue()
-        bits.read(1)
-        if bits.read(1):
-            for index in range(8 if chroma != 3 else 12):
-                if bits.read(1):
-                    _skip_scaling_list(bits, 16 if index < 6 else 64)
-    bits.ue()  # frame number bits
-    order = bits.ue()
-    if order == 0:
-        bits.ue()
-    elif order == 1:
-        bits.read(1)
-        bits.se()
-        bits.se()
-        for _ in range(min(bits.ue(), 255)):
-            bits.se()
-    bits.ue()  # reference frames
-    bits.read(1)
-    width = (bits.ue() + 1) * 16
-    height_units = bits.ue() + 1
-    frames_only = bits.read(1)
-    height = height_units * 16 * (2 - frames_only)
-    if not frames_only:
-        bits.read(1)
-    bits.read(1)
-    if bits.read(1):
-        unit_x = 2 if chroma in (1, 2) else 1
-        unit_y = (2 if chroma == 1 else 1) * (2 - frames_only)
-        left, right, top, bottom = bits.ue(), bits.ue(), bits.ue(), bits.ue()
-        width -= (left + right) * unit_x
-        height -= (top + bottom) * unit_y
-    return (width, height) if 0 < width <= 16384 and 0 < height <= 16384 else None
-
-
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
-    last = following = 8
-    for _ in range(size):
-        if following:
-            following = (last + bits.se() + 256) % 256
-        last = following or last
+    count = data[payload] >> 4 & 3  # W: elements in the packet; 0 if each has a length
+    at = payload + 1
+    element = 0
+    while at < end:
+        element += 1
+        size = end - at
+        if element != count:
+            size = shift = 0
+            while at < end and shift < 28:
+                byte = data[at]
+                at += 1
+                size |= (byte & 0x7F) << shift
+                shift += 7
+                if not byte & 0x80:
+                    break
+        if at >= end or size == 0:
+            return None
+        header = data[at]
+        if header >> 3 & 0x0F == 1:
+            body = at + (2 if header & 4 else 1)
+            if header & 2:  # an OBU with a size of its own, which senders should leave out
+                body += 1
+            return sequence_header_size(bytes(data[body : min(at + size, end)]))
+        at += size
+    return None

@@ -75,6 +75,7 @@ class Segment:
         "last",
         "live_ts",
         "picture_offset",
+        "plain_from",
         "seq_offset",
         "source",
         "tl0_offset",
@@ -87,6 +88,7 @@ class Segment:
         first: int,
         seq_offset: int,
         ts_offset: int,
+        plain_from: int,
         live_ts: int,
         picture_offset: int,
         tl0_offset: int,
@@ -96,15 +98,16 @@ class Segment:
         self.last: int | None = None  # None: still running
         self.seq_offset = seq_offset
         self.ts_offset = ts_offset
-        self.live_ts = live_ts  # timestamps before it are squeezed
+        self.plain_from = plain_from  # packets before it are squeezed in time
+        self.live_ts = live_ts  # towards this timestamp
         self.picture_offset = picture_offset
         self.tl0_offset = tl0_offset
 
-    def timestamp(self, rtp_ts: int) -> int:
-        """The output timestamp of a source timestamp in this segment."""
-        live = self.live_ts
-        if rtp_ts >= live:
+    def timestamp(self, seq: int, rtp_ts: int) -> int:
+        """The output timestamp of a source packet in this segment."""
+        if seq >= self.plain_from:
             return rtp_ts + self.ts_offset
+        live = self.live_ts
         return live + self.ts_offset - (live - rtp_ts) // SQUEEZE
 
 
@@ -166,7 +169,7 @@ class Rewriter:
             sent.last = last.seq
             self._base = Position(
                 last.seq + sent.seq_offset,
-                sent.timestamp(last.rtp_ts),
+                sent.timestamp(last.seq, last.rtp_ts),
                 -1 if last.picture_id < 0 else last.picture_id + sent.picture_offset,
                 -1 if last.tl0 < 0 else last.tl0 + sent.tl0_offset,
             )
@@ -201,6 +204,7 @@ class Rewriter:
                 first.seq,
                 self.seq_offset,
                 self.ts_offset,
+                self.plain_from,
                 live_ts,
                 picture_offset,
                 tl0_offset,
@@ -229,6 +233,7 @@ class Rewriter:
                 seq + 1,
                 now.seq_offset - 1,
                 now.ts_offset,
+                now.plain_from,
                 now.live_ts,
                 now.picture_offset,
                 now.tl0_offset,
@@ -245,7 +250,7 @@ class Rewriter:
             return None
         return Moved(
             seq + segment.seq_offset,
-            segment.timestamp(rtp_ts),
+            segment.timestamp(seq, rtp_ts),
             segment.picture_offset,
             segment.tl0_offset,
         )

@@ -113,6 +113,15 @@ def test_replayed_frames_are_squeezed_and_live_ones_are_not() -> None:
     assert steps == [3000 // SQUEEZE] * 60 + [3000] * 9
 
 
+def test_live_packet_with_an_older_timestamp_is_not_squeezed_when_resent() -> None:
+    rewriter = line()
+    rewriter.switch(1, Position(0, 0), live=Position(10, 30_000))
+    assert rewriter.plain_from == 11
+    moved = rewriter.rewrite(1, 11, 27_000)  # a bidirectional frame
+    assert moved is not None
+    assert moved.rtp_ts == 27_000 + rewriter.ts_offset
+
+
 def test_replay_after_a_switch_never_goes_back_in_time() -> None:
     rewriter = line()
     rewriter.switch(1, Position(0, 0))
