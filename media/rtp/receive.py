@@ -18,13 +18,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from media.rtp.rtcp import (
-    TWCC_MAX_PACKETS,
-    ReceptionReport,
-    build_twcc,
-    middle_ntp,
-)
+from media.rtp.rtcp import ReceptionReport, middle_ntp
 from media.rtp.seq import extend_seq, extend_ts
+from media.rtp.twcc import TWCC_MAX_PACKETS, build_twcc
 
 MAX_MISSING: Final = 512
 MAX_JUMP: Final = 3000

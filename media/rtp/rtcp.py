@@ -5,7 +5,7 @@ as it is sound: an unknown or malformed part is skipped and the rest still count
 lost PLI costs a viewer more than a strange XR block.
 
 RFC 3550 §6 (SR, RR, SDES, BYE), RFC 4585 §6 (NACK, PLI), RFC 5104 §4.3.1 (FIR),
-draft-alvestrand-rmcat-remb, draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1.
+draft-alvestrand-rmcat-remb. Transport-wide feedback has a module of its own (twcc.py).
 Readers never raise; writers raise only on a programming mistake.
 """
 
@@ -17,6 +17,7 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 from media.rtp.packet import Buffer
+from media.rtp.twcc import TransportFeedback, read_twcc
 
 SR: Final = 200
 RR: Final = 201
@@ -36,11 +37,6 @@ NTP_UNIX_OFFSET_S: Final = 2_208_988_800
 """Seconds between 1900 (NTP) and 1970 (Unix)."""
 
 MAX_REPORTS: Final = 31
-TWCC_MAX_PACKETS: Final = 2000
-"""Most packets one feedback is read for; more than any sane interval holds."""
-TWCC_TICK_S: Final = 0.00025
-TWCC_REFERENCE_TICK_S: Final = 0.064
-
 _HEADER = Struct(">BBH")
 _SENDER_INFO = Struct(">IQIII")
 _REPORT = Struct(">IIIIII")
@@ -135,21 +131,6 @@ class Remb:
     sender_ssrc: int
     bitrate_bps: int
     ssrcs: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TransportFeedback:
-    """Arrival times of packets by transport-wide number.
-
-    `arrivals[i]` belongs to number `base_seq + i` (16 bits): seconds on the receiver's own
-    clock (which wraps every 12 days), or None for one that did not arrive.
-    """
-
-    sender_ssrc: int
-    media_ssrc: int
-    base_seq: int
-    feedback_count: int
-    arrivals: tuple[float | None, ...]
 
 
 Item: TypeAlias = (
@@ -253,7 +234,7 @@ def _read_feedback(kind: int, fmt: int, data: Buffer, start: int, end: int) -> I
         if fmt == _FMT_NACK:
             return Nack(sender, media, _read_nack(data, at, end))
         if fmt == _FMT_TWCC:
-            return _read_twcc(data, at, end, sender, media)
+            return read_twcc(data, at, end, sender, media)
         return None
     if fmt == _FMT_PLI:
         return Pli(sender, media)
@@ -285,52 +266,6 @@ def _read_nack(data: Buffer, at: int, end: int) -> tuple[int, ...]:
             seqs.append(seq + low.bit_length() & 0xFFFF)
             mask ^= low
     return tuple(seqs)
-
-
-def _read_twcc(
-    data: Buffer, at: int, end: int, sender: int, media: int
-) -> TransportFeedback | None:
-    if end - at < 8:
-        return None
-    base, count = _PAIR.unpack_from(data, at)
-    (word,) = _U32.unpack_from(data, at + 4)
-    reference, feedback_count = word >> 8, word & 0xFF
-    if count > TWCC_MAX_PACKETS:
-        return None
-    at += 8
-    symbols: list[int] = []
-    while len(symbols) < count:
-        if at + 2 > end:
-            return None
-        chunk = data[at] << 8 | data[at + 1]
-        at += 2
-        if not chunk & 0x8000:  # run length
-            symbols += [chunk >> 13 & 3] * min(chunk & 0x1FFF, count - len(symbols))
-            if not chunk & 0x1FFF:
-                return None
-        elif chunk & 0x4000:  # seven symbols of two bits
-            symbols += [chunk >> shift & 3 for shift in (12, 10, 8, 6, 4, 2, 0)]
-        else:  # fourteen symbols of one bit
-            symbols += [chunk >> shift & 1 for shift in range(13, -1, -1)]
-    arrivals: list[float | None] = []
-    ticks = reference * 256  # of 250 us
-    for symbol in symbols[:count]:
-        if symbol == 1:
-            if at >= end:
-                return None
-            ticks += data[at]
-            at += 1
-        elif symbol == 2:
-            if at + 2 > end:
-                return None
-            delta = data[at] << 8 | data[at + 1]
-            ticks += delta - 0x10000 if delta & 0x8000 else delta
-            at += 2
-        else:
-            arrivals.append(None)
-            continue
-        arrivals.append(ticks * TWCC_TICK_S)
-    return TransportFeedback(sender, media, base, feedback_count, tuple(arrivals))
 
 
 # Writing.
@@ -432,67 +367,3 @@ def build_remb(sender_ssrc: int, bitrate_bps: int, ssrcs: Sequence[int]) -> byte
     packed = len(ssrcs) << 24 | exponent << 18 | bitrate_bps >> exponent
     body = b"REMB" + _U32.pack(packed) + b"".join(map(_U32.pack, ssrcs))
     return _packet(PSFB, _FMT_AFB, _FEEDBACK.pack(sender_ssrc, 0) + body)
-
-
-def build_twcc(
-    sender_ssrc: int,
-    media_ssrc: int,
-    base_seq: int,
-    feedback_count: int,
-    arrivals: Sequence[float | None],
-) -> bytes:
-    """Transport-wide feedback; `arrivals` as in TransportFeedback.
-
-    At most TWCC_MAX_PACKETS. Deltas beyond 8.2 s are cut short.
-    """
-    first = next((arrival for arrival in arrivals if arrival is not None), 0.0)
-    reference = int(first / TWCC_REFERENCE_TICK_S)
-    ticks = reference * 256
-    symbols: list[int] = []
-    deltas = bytearray()
-    for arrival in arrivals:
-        if arrival is None:
-            symbols.append(0)
-            continue
-        delta = max(-0x8000, min(round(arrival / TWCC_TICK_S) - ticks, 0x7FFF))
-        ticks += delta
-        if 0 <= delta <= 255:
-            symbols.append(1)
-            deltas.append(delta)
-        else:
-            symbols.append(2)
-            deltas += (delta & 0xFFFF).to_bytes(2, "big")
-    body = bytearray(_PAIR.pack(base_seq & 0xFFFF, len(symbols)))
-    body += _U32.pack((reference & 0xFFFFFF) << 8 | feedback_count & 0xFF)
-    body += _twcc_chunks(symbols)
-    body += deltas
-    body += bytes(-len(body) % 4)
-    return _packet(RTPFB, _FMT_TWCC, _FEEDBACK.pack(sender_ssrc, media_ssrc) + bytes(body))
-
-
-def _twcc_chunks(symbols: Sequence[int]) -> bytes:
-    """Runs where they pay, else seven two-bit symbols (or fourteen one-bit ones) a chunk."""
-    out = bytearray()
-    at, size = 0, len(symbols)
-    while at < size:
-        symbol = symbols[at]
-        run = 1
-        while at + run < size and symbols[at + run] == symbol and run < 0x1FFF:
-            run += 1
-        if run >= 14 or at + run == size:
-            chunk = symbol << 13 | run
-        elif (run < 7 and 2 in symbols[at : at + 14]) or (run >= 7 and symbol == 2):
-            run = 7
-            chunk = 0xC000
-            for index, value in enumerate(symbols[at : at + 7]):
-                chunk |= value << 12 - 2 * index
-        elif 2 in symbols[at : at + 14]:
-            chunk = symbol << 13 | run
-        else:
-            run = 14
-            chunk = 0x8000
-            for index, value in enumerate(symbols[at : at + 14]):
-                chunk |= value << 13 - index
-        out += chunk.to_bytes(2, "big")
-        at += run
-    return bytes(out)

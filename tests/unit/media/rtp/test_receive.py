@@ -10,7 +10,8 @@ from media.rtp.receive import (
     Receiver,
     TransportRecorder,
 )
-from media.rtp.rtcp import TransportFeedback, ntp_from_unix, parse_compound
+from media.rtp.rtcp import ntp_from_unix, parse_compound
+from media.rtp.twcc import TransportFeedback
 
 STARTS = (0, 1, 127, 128, 129, 32767, 32768, 32769, 65534, 65535)
 
