@@ -3,7 +3,8 @@
 We relay packets and never decode them, so an answer accepts every codec that can be
 carried through and says which payload type means what. A camera has one picture and one
 sound, a viewer one line for each: the first usable m-line of each kind is taken, all
-others (data channels too) are refused with port 0, as RFC 9725 §4.5 allows.
+others (data channels too) are refused with port 0. A picture or sound that we cannot carry
+refuses the whole offer instead, so nobody is on air half without knowing.
 
 Choices:
 
@@ -23,11 +24,11 @@ RFC 8829 §5.3 (answers), RFC 9725 (WHIP), RFC 8843 (BUNDLE), RFC 8853 (simulcas
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
 
 from interact.protocol import Reason, Refused
+from media.answer import play_lines, publish_lines, restart_fragment, write_answer
+from media.plans import Line, Local, PlayIds, PlayPlan, PublishPlan, Remote
 from media.rtp.packet import ExtensionUri
 from media.sdp import (
     Candidate,
@@ -85,7 +86,6 @@ PLAY_EXTENSIONS: Final = (
     ExtensionUri.ABS_CAPTURE_TIME,
     ExtensionUri.PLAYOUT_DELAY,
 )
-FEEDBACK: Final = ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")
 
 
 class NoCodec(Refused):
@@ -101,97 +101,6 @@ class NoCodec(Refused):
             kind=kind,
             codecs=list(codecs),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """Our end: what an answer says about us."""
-
-    ice_ufrag: str
-    ice_pwd: str
-    fingerprints: tuple[tuple[str, str], ...]
-    """(hash function such as "sha-256", colon-separated hex)."""
-    addresses: tuple[tuple[str, int], ...]
-    """(IP address, UDP port) of each candidate, the best first. At least one."""
-    session_id: int = 1
-    """For the o-line: 1 to 2**62."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """The peer's end of the transport that every line shares."""
-
-    ice_ufrag: str
-    ice_pwd: str
-    fingerprints: tuple[tuple[str, str], ...]
-    candidates: tuple[Candidate, ...]
-    dtls_is_client: bool
-    """Whether we open the DTLS handshake (the offer was passive)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One accepted m-line and what was agreed on it.
-
-    Codecs are in the order of the answer, their names in our spelling (VP8, VP9, H264,
-    AV1, opus), their payload types the ones on the wire in both directions.
-    """
-
-    kind: str
-    mid: str
-    codecs: tuple[Codec, ...]
-    extensions: dict[str, int]
-    """URI → id, of those accepted."""
-    rids: tuple[str, ...] = ()
-    ssrcs: tuple[int, ...] = ()
-    """A publisher's announced SSRCs; empty with rid-based simulcast."""
-    ssrc_groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    ssrc: int = 0
-    """A viewer's line: what we send with; 0 on a publisher's line."""
-    rtx_ssrc: int = 0
-
-    def by_payload_type(self) -> dict[int, Codec]:
-        """Payload type → codec, without the rtx types."""
-        return {codec.payload_type: codec for codec in self.codecs}
-
-    def rtx_types(self) -> dict[int, int]:
-        """RTX payload type → payload type that it resends."""
-        return {c.rtx: c.payload_type for c in self.codecs if c.rtx is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class PublishPlan:
-    """What a publisher's answer decided. At least one of `video`, `audio` is there."""
-
-    answer: str
-    remote: Remote
-    video: Line | None
-    audio: Line | None
-
-
-@dataclass(frozen=True, slots=True)
-class PlayPlan:
-    """What a viewer's answer decided. At least one of `video`, `audio` is there."""
-
-    answer: str
-    remote: Remote
-    video: Line | None
-    audio: Line | None
-
-
-@dataclass(frozen=True, slots=True)
-class PlayIds:
-    """Numbers and names for a viewer's lines; the caller draws them at random.
-
-    One `stream` for both lines is what makes a browser play them in sync.
-    """
-
-    cname: str
-    stream: str
-    video_ssrc: int
-    video_rtx_ssrc: int
-    audio_ssrc: int
-    audio_rtx_ssrc: int
 
 
 def answer_publish(offer: Offer, local: Local) -> PublishPlan:
@@ -213,7 +122,7 @@ def answer_publish(offer: Offer, local: Local) -> PublishPlan:
             tuple(section.ssrcs),
             section.ssrc_groups,
         )
-    body = _answer(offer, local, lines, [_publish_lines(line) for line in lines.values()])
+    body = write_answer(offer, local, lines, [publish_lines(line) for line in lines.values()])
     return PublishPlan(
         body, _remote(chosen[0], offer), _of_kind(lines, "video"), _of_kind(lines, "audio")
     )
@@ -251,7 +160,7 @@ def answer_play(
             ssrc=ids.video_ssrc if is_video else ids.audio_ssrc,
             rtx_ssrc=rtx_ssrc if has_rtx else 0,
         )
-    body = _answer(offer, local, lines, [_play_lines(line, ids) for line in lines.values()])
+    body = write_answer(offer, local, lines, [play_lines(line, ids) for line in lines.values()])
     return PlayPlan(
         body, _remote(chosen[0], offer), _of_kind(lines, "video"), _of_kind(lines, "audio")
     )
@@ -278,20 +187,6 @@ def match_codec(codecs: Iterable[Codec], source: Codec) -> Codec | None:
         wanted = source.parameters.get(name, "0")
         same = [c for c in same if c.parameters.get(name, "0") == wanted]
     return same[0] if same else None
-
-
-def restart_fragment(plan: PublishPlan | PlayPlan, local: Local) -> str:
-    """The body that answers an ICE restart (RFC 9725 §4.3.3, RFC 8840 §9)."""
-    lines = [line for line in (plan.audio, plan.video) if line is not None]
-    out = ["a=ice-lite", "a=ice-options:trickle ice2"]
-    out.append("a=group:BUNDLE " + " ".join(line.mid for line in lines))
-    for index, line in enumerate(lines):
-        out.append(f"m={line.kind} 9 UDP/TLS/RTP/SAVPF {line.codecs[0].payload_type}")
-        out.append(f"a=mid:{line.mid}")
-        out += _ice_lines(local)
-        if index == 0:
-            out += _candidate_lines(local)
-    return "\r\n".join(out) + "\r\n"
 
 
 # Decisions.
@@ -371,119 +266,3 @@ def _remote(section: Section, offer: Offer) -> Remote:
 
 def _of_kind(lines: dict[str, Line], kind: str) -> Line | None:
     return next((line for line in lines.values() if line.kind == kind), None)
-
-
-# Text.
-
-
-def _answer(offer: Offer, local: Local, lines: dict[str, Line], bodies: list[list[str]]) -> str:
-    """The whole answer: every m-line of the offer in its order, ours filled, others refused."""
-    by_mid = dict(zip(lines, bodies, strict=True))
-    out = [
-        "v=0",
-        f"o=livehouse {local.session_id} 1 IN IP4 127.0.0.1",
-        "s=-",
-        "t=0 0",
-        "a=ice-lite",
-        "a=extmap-allow-mixed",
-        "a=msid-semantic: WMS *",
-        "a=group:BUNDLE " + " ".join(lines),
-    ]
-    is_first = True
-    for section in offer.sections:
-        line = lines.get(section.mid)
-        if line is None:
-            out += [
-                f"m={section.kind} 0 {section.protocol} {' '.join(section.formats)}",
-                "c=IN IP4 0.0.0.0",
-                f"a=mid:{section.mid}",
-                "a=inactive",
-            ]
-            continue
-        address, port = local.addresses[0]
-        types = [str(t) for c in line.codecs for t in (c.payload_type, c.rtx) if t is not None]
-        out.append(f"m={line.kind} {port} {section.protocol} {' '.join(types)}")
-        out.append(f"c=IN {'IP6' if ip_address(address).version == 6 else 'IP4'} {address}")
-        out.append(f"a=mid:{line.mid}")
-        out += _ice_lines(local)
-        out += [f"a=fingerprint:{name} {digest}" for name, digest in local.fingerprints]
-        out.append("a=setup:active" if section.setup == "passive" else "a=setup:passive")
-        out.append("a=rtcp-mux")
-        if section.rtcp_rsize:
-            out.append("a=rtcp-rsize")
-        out += [f"a=extmap:{number} {uri}" for uri, number in line.extensions.items()]
-        out += by_mid[line.mid]
-        if is_first:
-            out += _candidate_lines(local)
-            is_first = False
-    return "\r\n".join(out) + "\r\n"
-
-
-def _ice_lines(local: Local) -> list[str]:
-    return [f"a=ice-ufrag:{local.ice_ufrag}", f"a=ice-pwd:{local.ice_pwd}"]
-
-
-def _candidate_lines(local: Local) -> list[str]:
-    """Host candidates, the first address with the highest priority (RFC 8445 §5.1.2.1)."""
-    lines = []
-    for index, (address, port) in enumerate(local.addresses):
-        priority = 126 << 24 | (65535 - index) << 8 | 255
-        lines.append(f"a=candidate:{index + 1} 1 udp {priority} {address} {port} typ host")
-    lines.append("a=end-of-candidates")
-    return lines
-
-
-def _publish_lines(line: Line) -> list[str]:
-    out = ["a=recvonly", *_codec_lines(line, receiving=True)]
-    if line.rids:
-        out += [f"a=rid:{rid} recv" for rid in line.rids]
-        out.append("a=simulcast:recv " + ";".join(line.rids))
-    return out
-
-
-def _play_lines(line: Line, ids: PlayIds) -> list[str]:
-    msid = f"{ids.stream} {ids.stream}-{line.kind}"
-    out = ["a=sendonly", f"a=msid:{msid}", *_codec_lines(line, receiving=False)]
-    ssrcs = [line.ssrc]
-    if line.rtx_ssrc:
-        ssrcs.append(line.rtx_ssrc)
-        out.append(f"a=ssrc-group:FID {line.ssrc} {line.rtx_ssrc}")
-    for ssrc in ssrcs:
-        out.append(f"a=ssrc:{ssrc} cname:{ids.cname}")
-        out.append(f"a=ssrc:{ssrc} msid:{msid}")
-    return out
-
-
-def _codec_lines(line: Line, *, receiving: bool) -> list[str]:
-    out = []
-    for codec in line.codecs:
-        number = codec.payload_type
-        channels = f"/{codec.channels}" if codec.channels != 1 else ""
-        out.append(f"a=rtpmap:{number} {codec.name}/{codec.clock_rate}{channels}")
-        for feedback in codec.feedback:
-            if feedback == "transport-cc" and ExtensionUri.TRANSPORT_CC not in line.extensions:
-                continue
-            if feedback in FEEDBACK:
-                out.append(f"a=rtcp-fb:{number} {feedback}")
-        fmtp = _answer_fmtp(codec, receiving=receiving)
-        if fmtp:
-            out.append(f"a=fmtp:{number} {fmtp}")
-        if codec.rtx is not None:
-            out.append(f"a=rtpmap:{codec.rtx} rtx/{codec.clock_rate}")
-            out.append(f"a=fmtp:{codec.rtx} apt={number}")
-    return out
-
-
-def _answer_fmtp(codec: Codec, *, receiving: bool) -> str:
-    """What we say about a codec. VP8's limits are those of a decoder, and we have none."""
-    if codec.name == "VP8":
-        return ""
-    if codec.name != "opus":
-        return codec.fmtp
-    offered = codec.parameters
-    out = dict(offered)
-    out.setdefault("minptime", "10")
-    out["useinbandfec"] = "1"
-    if receiving and "1" in (offered.get("stereo"), offered.get("sprop-stereo")):
-        out["stereo"] = "1"  # without it a browser mixes its two channels into one
-    return ";".join(f"{key}={value}" if value else key for key, value in out.items())
