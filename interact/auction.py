@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple, assert_never
 
+import msgspec
+
 from interact.increments import Increments
 from interact.lot_events import (
     BidKind,
@@ -65,8 +67,12 @@ class Refusal(NamedTuple):
     minimum: int | None = None
 
 
-class Receipt(NamedTuple):
-    """What a bidder was answered; kept for ever under (identity, key)."""
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What a bidder was answered; kept for ever under identity and key.
+
+    Hundreds of thousands of these may be alive, hence invisible to the garbage collector:
+    walking them would stop the loop for tens of milliseconds.
+    """
 
     kind: BidKind
     amount: int
@@ -99,7 +105,7 @@ class Lot:
         self._leader_max = 0  # what the leader would go up to; hidden
         self._increments = Increments(created.spec.increment, created.spec.start_price)
         self._hidden: dict[str, int] = {}  # identity → newest maximum given by bid.max
-        self._receipts: dict[tuple[str, str], Receipt] = {}
+        self._receipts: dict[str, Receipt] = {}  # by _receipt_key
         self._shown: deque[ShownBid] = deque(maxlen=SHOWN_BIDS)
 
     @classmethod
@@ -148,7 +154,7 @@ class Lot:
         self, identity: str, key: str, kind: BidKind, amount: int
     ) -> Receipt | Refusal | None:
         """What this key was answered before: the receipt, BAD_KEY for another body, or None."""
-        receipt = self._receipts.get((identity, key))
+        receipt = self._receipts.get(_receipt_key(identity, key))
         if receipt is None or (receipt.kind is kind and receipt.amount == amount):
             return receipt
         return Refusal(Reason.BAD_KEY, "this key was used for another bid")
@@ -297,7 +303,7 @@ class Lot:
             self._hidden[bid.identity] = bid.amount
         else:
             self._hidden.pop(bid.identity, None)
-        self._receipts[bid.identity, bid.key] = Receipt(
+        self._receipts[_receipt_key(bid.identity, bid.key)] = Receipt(
             bid.kind, bid.amount, bid.seq, bid.price, bid.leader, bid.ends_at, self.version + 1
         )
         if bid.moved:
@@ -368,3 +374,8 @@ class Lot:
     def stats(self) -> dict[str, int]:
         """Counters for `/metrics` and for sizing the cache of lots."""
         return {"version": self.version, "bids_shown": self.seq, "keys": len(self._receipts)}
+
+
+def _receipt_key(identity: str, key: str) -> str:
+    """One string for both: an identity has no white space, so no two pairs meet."""
+    return f"{identity} {key}"

@@ -32,6 +32,9 @@ _MAX_HEADS: Final = 50_000
 _TRIM_EVERY: Final = 8
 """A channel is trimmed each time it has outgrown its limit by one part in this many."""
 
+_MAX_ROWS: Final = 256
+"""Rows in one INSERT; six values a row stay far below SQLite's limit of 32,766."""
+
 KEPT_PUBLICATIONS: Final = {"room": 10_000, "user": 200}
 _KEPT_OTHERWISE: Final = 1_000
 
@@ -205,13 +208,30 @@ class LedgerWriter:
                 published.append(Publication(outgoing.channel, channel.offset, outgoing.data))
             outcomes.append(Outcome(append, version, published, None))
         if record_rows:
-            db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", record_rows)
+            self._insert("records", record_rows)
         if publication_rows:
-            db.executemany("INSERT INTO publications VALUES (?, ?, ?)", publication_rows)
+            self._insert("publications", publication_rows)
             self._trim(outcomes)
         db.execute("COMMIT")
         self.groups += 1
         return outcomes
+
+    def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Many rows a statement, in powers of two so that few statements are compiled.
+
+        Each statement lets go of the interpreter lock and must win it back from the event
+        loop; row by row that took longer than the disk.
+        """
+        row = f"({', '.join('?' * len(rows[0]))})"
+        done = 0
+        while done < len(rows):
+            count = min(_MAX_ROWS, 1 << ((len(rows) - done).bit_length() - 1))
+            values = ", ".join([row] * count)
+            self._db.execute(
+                f"INSERT INTO {table} VALUES {values}",
+                [value for one in rows[done : done + count] for value in one],
+            )
+            done += count
 
     def _stream_head(self, append: Append) -> _StreamHead | None:
         """The head to append to, or None where this append must not be written."""

@@ -39,7 +39,7 @@ class SoftCloseMode(StrEnum):
     ADD = "add"
 
 
-class SoftClose(msgspec.Struct, frozen=True):
+class SoftClose(msgspec.Struct, frozen=True, gc=False):
     """A price-moving bid in the last `window_ms` extends the lot."""
 
     window_ms: int
@@ -47,7 +47,7 @@ class SoftClose(msgspec.Struct, frozen=True):
     mode: SoftCloseMode
 
 
-class LotSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class LotSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a host asks for. Money in minor units of `currency`; validated by lot_requests."""
 
     title: str
@@ -62,7 +62,7 @@ class LotSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     grid: bool = False
 
 
-class LotCreated(msgspec.Struct, frozen=True, tag="lot.created"):
+class LotCreated(msgspec.Struct, frozen=True, gc=False, tag="lot.created"):
     """The lot is listed. `by` owns it and may not bid on it."""
 
     at: int
@@ -72,7 +72,7 @@ class LotCreated(msgspec.Struct, frozen=True, tag="lot.created"):
     spec: LotSpec
 
 
-class LotOpened(msgspec.Struct, frozen=True, tag="lot.opened"):
+class LotOpened(msgspec.Struct, frozen=True, gc=False, tag="lot.opened"):
     """Bids are taken until `ends_at`."""
 
     at: int
@@ -80,7 +80,7 @@ class LotOpened(msgspec.Struct, frozen=True, tag="lot.opened"):
     ends_at: int
 
 
-class BidTaken(msgspec.Struct, frozen=True, tag="bid"):
+class BidTaken(msgspec.Struct, frozen=True, gc=False, tag="bid"):
     """A bid was accepted; the second half is its outcome.
 
     `moved` is false for a leader who raised the own maximum in silence: then seq, price
@@ -108,7 +108,7 @@ class BidTaken(msgspec.Struct, frozen=True, tag="bid"):
     outbid: str | None
 
 
-class LotHammered(msgspec.Struct, frozen=True, tag="lot.hammered"):
+class LotHammered(msgspec.Struct, frozen=True, gc=False, tag="lot.hammered"):
     """The deadline passed. Sold to `winner` at `price`, or unsold (both then None)."""
 
     at: int
@@ -117,7 +117,7 @@ class LotHammered(msgspec.Struct, frozen=True, tag="lot.hammered"):
     winner_name: str | None
 
 
-class LotCancelled(msgspec.Struct, frozen=True, tag="lot.cancelled"):
+class LotCancelled(msgspec.Struct, frozen=True, gc=False, tag="lot.cancelled"):
     """Taken back before the hammer; nobody owes anything."""
 
     at: int

@@ -30,7 +30,7 @@ from interact.protocol import Event, room_channel, user_channel
 _encode = msgspec.json.Encoder().encode
 
 
-class ShownBid(msgspec.Struct, frozen=True):
+class ShownBid(msgspec.Struct, frozen=True, gc=False):
     """One step of the price, as everybody saw it."""
 
     seq: int
@@ -41,7 +41,7 @@ class ShownBid(msgspec.Struct, frozen=True):
     auto: bool
 
 
-class LotSnapshot(msgspec.Struct, frozen=True):
+class LotSnapshot(msgspec.Struct, frozen=True, gc=False):
     """Everything a late-comer needs to show a lot; `bids` newest first, at most 20.
 
     `reserve` says only none, unmet or met. `my_max` is the caller's own hidden maximum.
@@ -73,7 +73,7 @@ class LotSnapshot(msgspec.Struct, frozen=True):
     my_max: int | None
 
 
-class _LotCreatedMessage(msgspec.Struct, frozen=True):
+class _LotCreatedMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
@@ -87,7 +87,7 @@ class _LotCreatedMessage(msgspec.Struct, frozen=True):
     minimum: int
 
 
-class _LotOpenedMessage(msgspec.Struct, frozen=True):
+class _LotOpenedMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
@@ -97,7 +97,7 @@ class _LotOpenedMessage(msgspec.Struct, frozen=True):
     minimum: int
 
 
-class _BidAcceptedMessage(msgspec.Struct, frozen=True):
+class _BidAcceptedMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
@@ -110,14 +110,14 @@ class _BidAcceptedMessage(msgspec.Struct, frozen=True):
     auto: bool
 
 
-class _LotExtendedMessage(msgspec.Struct, frozen=True):
+class _LotExtendedMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
     ends_at: int
 
 
-class _LotSoldMessage(msgspec.Struct, frozen=True):
+class _LotSoldMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
@@ -128,14 +128,14 @@ class _LotSoldMessage(msgspec.Struct, frozen=True):
     title: str
 
 
-class _LotUnsoldMessage(msgspec.Struct, frozen=True):
+class _LotUnsoldMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
     title: str
 
 
-class _LotCancelledMessage(msgspec.Struct, frozen=True):
+class _LotCancelledMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
@@ -143,7 +143,7 @@ class _LotCancelledMessage(msgspec.Struct, frozen=True):
     title: str
 
 
-class _BidReceiptMessage(msgspec.Struct, frozen=True):
+class _BidReceiptMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
@@ -154,7 +154,7 @@ class _BidReceiptMessage(msgspec.Struct, frozen=True):
     leader: str
 
 
-class _BidOutbidMessage(msgspec.Struct, frozen=True):
+class _BidOutbidMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
@@ -164,7 +164,7 @@ class _BidOutbidMessage(msgspec.Struct, frozen=True):
     minimum: int
 
 
-class _LotWonMessage(msgspec.Struct, frozen=True):
+class _LotWonMessage(msgspec.Struct, frozen=True, gc=False):
     type: Event
     at: int
     lot: str
