@@ -80,10 +80,12 @@ export interface LotSnapshot {
   currency: string;
   start_price: number;
   increment: Increment;
+  grid: boolean;
   reserve: "none" | "unmet" | "met";
   buy_now: number | null;
   duration_ms: number;
   soft_close: SoftClose | null;
+  owner: string;
   created_at: number;
   opened_at: number | null;
   ends_at: number | null;
@@ -124,31 +126,53 @@ interface Stamped {
   at: number;
 }
 
-export type LotCreated = Stamped & { type: "lot.created"; lot: string } & Partial<LotSnapshot>;
-export type LotOpened = Stamped & { type: "lot.opened"; lot: string; ends_at: number } & Partial<
-    Omit<LotSnapshot, "lot" | "ends_at">
-  >;
+export type LotCreated = Stamped & {
+  type: "lot.created";
+  lot: string;
+  title: string;
+  format: string;
+  currency: string;
+  start_price: number;
+  increment: Increment;
+  duration_ms: number;
+  buy_now: number | null;
+  minimum: number;
+};
+export type LotOpened = Stamped & {
+  type: "lot.opened";
+  lot: string;
+  title: string;
+  currency: string;
+  ends_at: number;
+  minimum: number;
+};
 export type LotExtended = Stamped & { type: "lot.extended"; lot: string; ends_at: number };
 export type LotSold = Stamped & {
   type: "lot.sold";
   lot: string;
   price: number;
+  currency: string;
   winner: string;
-  winner_name?: string;
+  winner_name: string;
+  title: string;
 };
-export type LotUnsold = Stamped & { type: "lot.unsold"; lot: string };
-export type LotCancelled = Stamped & { type: "lot.cancelled"; lot: string; reason?: string };
+export type LotUnsold = Stamped & { type: "lot.unsold"; lot: string; title: string };
+export type LotCancelled = Stamped & {
+  type: "lot.cancelled";
+  lot: string;
+  reason: string;
+  title: string;
+};
 export type BidAccepted = Stamped & {
   type: "bid.accepted";
   lot: string;
   seq: number;
   price: number;
   leader: string;
-  leader_name?: string;
+  leader_name: string;
+  minimum: number;
   ends_at: number;
   auto: boolean;
-  minimum?: number;
-  reserve?: LotSnapshot["reserve"];
 };
 export type CameraLive = Stamped & {
   type: "camera.live";
@@ -186,6 +210,7 @@ export type BidOutbid = Stamped & {
   lot: string;
   price: number;
   leader: string;
+  leader_name: string;
   minimum: number;
 };
 export type LotWon = Stamped & {

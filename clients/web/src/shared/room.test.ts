@@ -1,11 +1,10 @@
 import { expect, test } from "vitest";
-import { lotSnapshot, roomState } from "./fixtures";
+import { bidAccepted, lotCreated, lotSnapshot, lotSold, roomState } from "./fixtures";
 import type { RoomEvent } from "./protocol";
 import {
   currentLot,
   EMPTY_ROOM,
   isWatchable,
-  minimumBid,
   RESULT_MS,
   type RoomAction,
   reduceRoom,
@@ -19,17 +18,7 @@ const withLots = (...lots: ReturnType<typeof lotSnapshot>[]): RoomAction => ({
   state: roomState({ lots }),
 });
 const openLot = lotSnapshot({ state: "open", opened_at: 1, ends_at: 60_000 });
-const bid = (seq: number, price: number, leader = "ann"): RoomAction =>
-  event({
-    type: "bid.accepted",
-    lot: "L1",
-    seq,
-    price,
-    leader,
-    ends_at: 60_000,
-    auto: false,
-    at: 2,
-  });
+const bid = (seq: number, price: number) => event(bidAccepted(seq, price, "ann"));
 
 test.each([
   [100, 5_000, 100],
@@ -64,11 +53,6 @@ test.each([
   expect(stepAt(increment, price)).toBe(step);
 });
 
-test("the least next bid is the start price, then price plus step", () => {
-  expect(minimumBid(lotSnapshot())).toBe(1000);
-  expect(minimumBid(lotSnapshot({ price: 1500 }))).toBe(1600);
-});
-
 test("a bid moves price, leader and minimum", () => {
   const lot = run(withLots(openLot), bid(1, 1200)).lots[0];
   expect(lot).toMatchObject({ price: 1200, leader: "ann", seq: 1, minimum: 1300 });
@@ -87,10 +71,21 @@ test("an older snapshot does not undo newer events", () => {
 });
 
 test("a lot that ended stays ended", () => {
-  const sold = event({ type: "lot.sold", lot: "L1", price: 1000, winner: "ann", at: 9 });
+  const sold = event(lotSold(1000, "ann"));
   const room = run(withLots(openLot), bid(1, 1000), sold, bid(2, 1100));
   expect(room.lots[0]).toMatchObject({ state: "sold", price: 1000, winner: "ann" });
-  const reopened = reduceRoom(room, event({ type: "lot.opened", lot: "L1", ends_at: 9, at: 9 }));
+  const reopened = reduceRoom(
+    room,
+    event({
+      type: "lot.opened",
+      lot: "L1",
+      title: "",
+      currency: "JPY",
+      ends_at: 9,
+      minimum: 1,
+      at: 9,
+    }),
+  );
   expect(reopened.lots[0]?.state).toBe("sold");
 });
 
@@ -100,13 +95,19 @@ test("an extension only ever moves the end later", () => {
   expect(run(withLots(openLot), extended(50_000)).lots[0]?.ends_at).toBe(60_000);
 });
 
-test("an event of an unknown lot asks for its description, once", () => {
-  const created = event({ type: "lot.created", lot: "L9", at: 1 });
+test("a new lot is shown at once and described in full later, asked for once", () => {
+  const created = event(lotCreated({ lot: "L9" }));
   const room = run(withLots(), created, created);
   expect(room.unknownLots).toEqual(["L9"]);
-  const known = reduceRoom(room, { type: "room.lot", lot: lotSnapshot({ lot: "L9" }) });
+  expect(room.lots[0]).toMatchObject({ lot: "L9", state: "created", minimum: 1000 });
+  const full = lotSnapshot({ lot: "L9", reserve: "unmet" });
+  const known = reduceRoom(room, { type: "room.lot", lot: full });
   expect(known.unknownLots).toEqual([]);
-  expect(known.lots).toHaveLength(1);
+  expect(known.lots).toEqual([full]);
+});
+
+test("an event of a lot that was never announced asks for it", () => {
+  expect(run(withLots(), bid(3, 1300)).unknownLots).toEqual(["L1"]);
 });
 
 test("the open lot is in front, then its result, then the next one", () => {

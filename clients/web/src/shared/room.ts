@@ -9,6 +9,7 @@ import type {
   BidRow,
   CameraInfo,
   Increment,
+  LotCreated,
   LotSnapshot,
   LotState,
   RoomEvent,
@@ -61,11 +62,6 @@ export function stepAt(increment: Increment, price: number): number {
   return step;
 }
 
-/** The least amount a next bid may have. */
-export function minimumBid(lot: LotSnapshot): number {
-  return lot.price === null ? lot.start_price : lot.price + stepAt(lot.increment, lot.price);
-}
-
 export function reduceRoom(room: RoomModel, action: RoomAction): RoomModel {
   switch (action.type) {
     case "room.snapshot":
@@ -82,7 +78,7 @@ export function reduceRoom(room: RoomModel, action: RoomAction): RoomModel {
 function applySnapshot(room: RoomModel, state: RoomState): RoomModel {
   const lots = state.lots.map((lot) => {
     const held = room.lots.find((each) => each.lot === lot.lot);
-    return held && isNewer(held, lot) ? { ...held, my_max: lot.my_max } : lot;
+    return held ? mergeLot(held, lot) : lot;
   });
   return {
     known: true,
@@ -100,9 +96,29 @@ function isNewer(a: LotSnapshot, b: LotSnapshot): boolean {
   return AGE[a.state] > AGE[b.state] || (AGE[a.state] === AGE[b.state] && a.seq > b.seq);
 }
 
+/** The snapshot's description with whichever course of events is further on. */
+function mergeLot(held: LotSnapshot, snapshot: LotSnapshot): LotSnapshot {
+  if (!isNewer(held, snapshot)) return snapshot;
+  const { state, opened_at, ends_at, seq, price, leader, leader_name, minimum, winner, bids } =
+    held;
+  const course = {
+    state,
+    opened_at,
+    ends_at,
+    seq,
+    price,
+    leader,
+    leader_name,
+    minimum,
+    winner,
+    bids,
+  };
+  return { ...snapshot, ...course, winner_name: held.winner_name ?? null };
+}
+
 function withLot(room: RoomModel, lot: LotSnapshot): RoomModel {
   const held = room.lots.find((each) => each.lot === lot.lot);
-  const kept = held && isNewer(held, lot) ? { ...held, my_max: lot.my_max } : lot;
+  const kept = held ? mergeLot(held, lot) : lot;
   const lots = held
     ? room.lots.map((each) => (each === held ? kept : each))
     : [kept, ...room.lots].sort((a, b) => b.created_at - a.created_at).slice(0, MAX_LOTS);
@@ -118,7 +134,10 @@ function applyEvent(room: RoomModel, event: RoomEvent): RoomModel {
       return { ...room, program: event.camera };
     default: {
       const lot = room.lots.find((each) => each.lot === event.lot);
-      if (!lot) return markUnknown(room, event.lot);
+      if (!lot)
+        return event.type === "lot.created"
+          ? withNewLot(room, event)
+          : markUnknown(room, event.lot);
       const next = applyToLot(lot, event);
       if (next === lot) return room;
       return { ...room, lots: room.lots.map((each) => (each === lot ? next : each)) };
@@ -129,6 +148,31 @@ function applyEvent(room: RoomModel, event: RoomEvent): RoomModel {
 function markUnknown(room: RoomModel, lot: string): RoomModel {
   if (room.unknownLots.includes(lot)) return room;
   return { ...room, unknownLots: [...room.unknownLots, lot] };
+}
+
+/** The message names all but reserve, soft close and owner; those are asked for later. */
+function withNewLot(room: RoomModel, event: LotCreated): RoomModel {
+  const { type: _, at, ...spec } = event;
+  const lot: LotSnapshot = {
+    ...spec,
+    state: "created",
+    grid: false,
+    reserve: "none",
+    soft_close: null,
+    owner: "",
+    created_at: at,
+    opened_at: null,
+    ends_at: null,
+    seq: 0,
+    price: null,
+    leader: null,
+    leader_name: null,
+    winner: null,
+    bids: [],
+    my_max: null,
+  };
+  const added = withLot(room, lot);
+  return markUnknown(added, lot.lot);
 }
 
 function withCamera(
@@ -162,22 +206,21 @@ function applyToLot(lot: LotSnapshot, event: LotEvent): LotSnapshot {
         seq: event.seq,
         price: event.price,
         leader: event.leader,
-        leader_name: event.leader_name ?? event.leader,
+        leader_name: event.leader_name,
         at: event.at,
         auto: event.auto,
       };
-      const next: LotSnapshot = {
+      return {
         ...lot,
         state: "open",
         seq: event.seq,
         price: event.price,
         leader: event.leader,
-        leader_name: row.leader_name,
+        leader_name: event.leader_name,
+        minimum: event.minimum,
         ends_at: event.ends_at,
-        reserve: event.reserve ?? lot.reserve,
         bids: [row, ...lot.bids].slice(0, MAX_BIDS),
       };
-      return { ...next, minimum: event.minimum ?? minimumBid(next) };
     }
     case "lot.extended":
       if (isOver || (lot.ends_at !== null && event.ends_at <= lot.ends_at)) return lot;
@@ -188,7 +231,7 @@ function applyToLot(lot: LotSnapshot, event: LotEvent): LotSnapshot {
         state: "sold",
         price: event.price,
         winner: event.winner,
-        winner_name: event.winner_name ?? (lot.leader === event.winner ? lot.leader_name : null),
+        winner_name: event.winner_name,
         ends_at: Math.min(event.at, lot.ends_at ?? event.at),
       };
     case "lot.unsold":

@@ -1,10 +1,10 @@
 /** Wires the viewer's page: bus and stage on one side, the store on the other. */
-import { effect } from "@preact/signals";
-import { backoffMs, sleep } from "../shared/backoff";
+import { computed, effect } from "@preact/signals";
 import { type Bus, RpcRefused } from "../shared/bus";
+import { describeLots } from "../shared/describe";
 import { t } from "../shared/i18n";
 import { enterRoom, type Session } from "../shared/page";
-import type { Reason, Role } from "../shared/protocol";
+import type { Role } from "../shared/protocol";
 import { isWatchable } from "../shared/room";
 import { Stage } from "../shared/rtc/stage";
 import { createStore, type Store } from "../shared/store";
@@ -17,6 +17,8 @@ const BID_PATIENCE_MS = 20_000;
 const JUST_CHANGED_MS = 250;
 const CHEER_BATCH_MS = 300;
 const CHEER_KIND = "heart";
+/** Thousands of phones hear of a new lot at once; they need not all ask at once. */
+const CROWD_SPREAD_MS = 2_000;
 
 export class ViewerController {
   readonly store: Store<ViewerState, ViewerAction> = createStore(reduce, INITIAL);
@@ -25,6 +27,7 @@ export class ViewerController {
   #cheers = 0;
   #cheerTimer: ReturnType<typeof setTimeout> | undefined;
   #shown: { lot: string; amount: number; at: number } | null = null;
+  #askForLot: (lot: string) => void = () => undefined;
   #stopEffects: () => void = () => undefined;
 
   constructor(readonly room: string) {
@@ -62,12 +65,12 @@ export class ViewerController {
       const { room, camera } = state.value;
       if (room.known) this.stage.player.setExpected(isWatchable(room, camera));
     });
-    const stopFetching = effect(() => {
-      for (const lot of state.value.room.unknownLots) void this.#describe(lot);
-    });
+    const room = computed(() => state.value.room);
+    const describing = describeLots(this.#session.bus, room, dispatch, CROWD_SPREAD_MS);
+    this.#askForLot = describing.ask;
     this.#stopEffects = () => {
       stopExpecting();
-      stopFetching();
+      describing.stop();
     };
   }
 
@@ -127,7 +130,7 @@ export class ViewerController {
           minimum: typeof minimum === "number" ? minimum : null,
         });
         // Our picture of the lot was wrong: look again.
-        void this.#describe(lot);
+        this.#askForLot(lot);
       } else dispatch({ type: "bid.unanswered", key });
     }
   }
@@ -149,23 +152,7 @@ export class ViewerController {
       });
     }, CHEER_BATCH_MS);
   }
-
-  /** Fetches a lot that we know too little of, until it is there or does not exist. */
-  async #describe(lot: string): Promise<void> {
-    for (let tries = 0; tries < 5; tries++) {
-      try {
-        const snapshot = await this.bus?.call("lot.state", { lot });
-        if (snapshot) this.store.dispatch({ type: "room.lot", lot: snapshot });
-        return;
-      } catch (error) {
-        if (error instanceof RpcRefused && !isPassing(error.reason)) return;
-        await sleep(backoffMs(tries));
-      }
-    }
-  }
 }
-
-const isPassing = (reason: Reason) => reason === "busy" || reason === "unavailable";
 
 /** A random key; `crypto.randomUUID` exists on secure pages only, and LAN phones use http. */
 export function newKey(): string {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { lotSnapshot, roomState } from "../shared/fixtures";
+import { bidAccepted, lotSnapshot, lotSold, roomState } from "../shared/fixtures";
 import type { RoomEvent } from "../shared/protocol";
 import {
   activeMax,
@@ -17,19 +17,7 @@ const open: ViewerAction = {
   type: "room.snapshot",
   state: roomState({ lots: [lotSnapshot({ state: "open", ends_at: 99_000, opened_at: 1 })] }),
 };
-const bid = (seq: number, price: number, leader: string): ViewerAction => ({
-  type: "room.event",
-  event: {
-    type: "bid.accepted",
-    lot: "L1",
-    seq,
-    price,
-    leader,
-    ends_at: 99_000,
-    auto: false,
-    at: seq,
-  },
-});
+const bid = (seq: number, price: number, leader: string) => event(bidAccepted(seq, price, leader));
 const event = (value: RoomEvent): ViewerAction => ({ type: "room.event", event: value });
 const lotOf = (state: typeof INITIAL) => {
   const lot = state.room.lots[0];
@@ -103,13 +91,7 @@ test("who led and leads no more is outbid; who never bid is nothing", () => {
 
 test("the hammer tells winner and loser apart", () => {
   const sold = (winner: string) =>
-    run([
-      entered,
-      open,
-      bid(1, 1000, "me"),
-      bid(2, 1100, winner),
-      event({ type: "lot.sold", lot: "L1", price: 1100, winner, at: 5 }),
-    ]);
+    run([entered, open, bid(1, 1000, "me"), bid(2, 1100, winner), event(lotSold(1100, winner))]);
   expect(standingOf(sold("me"), lotOf(sold("me")))).toBe("won");
   expect(standingOf(sold("ann"), lotOf(sold("ann")))).toBe("lost");
 });

@@ -6,13 +6,7 @@
  */
 import type { LinkState } from "../shared/bus";
 import type { BidReply, LotSnapshot, Reason, UserEvent } from "../shared/protocol";
-import {
-  EMPTY_ROOM,
-  minimumBid,
-  type RoomAction,
-  type RoomModel,
-  reduceRoom,
-} from "../shared/room";
+import { EMPTY_ROOM, type RoomAction, type RoomModel, reduceRoom } from "../shared/room";
 
 export interface Attempt {
   key: string;
@@ -201,7 +195,7 @@ export function activeMax(state: ViewerState, lot: LotSnapshot): number | null {
 
 /** What the big button offers: the least amount that the rules take now. */
 export function nextAmount(lot: LotSnapshot): number {
-  return minimumBid(lot);
+  return lot.minimum;
 }
 
 /** Least maximum that can be set: the next bid, or for a leader one above the own price. */

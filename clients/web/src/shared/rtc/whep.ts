@@ -100,8 +100,10 @@ export class WhepPlayer {
     if (expected && !this.#expected) {
       this.#expectedAt = performance.now();
       // A running session goes on by itself when its camera returns; #judgeFront sees to that.
-      const isRunning = this.#front?.pc.connectionState === "connected";
-      if (this.#poll && this.status.value === "waiting" && !isRunning) void this.#join();
+      const isRunning =
+        this.status.value === "waiting" && this.#front?.pc.connectionState === "connected";
+      const isIdle = this.status.value === "waiting" || this.#timer !== undefined;
+      if (this.#poll && isIdle && !isRunning) void this.#join();
     }
     this.#expected = expected;
   }
