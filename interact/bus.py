@@ -16,20 +16,18 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from interact.connection import (
-    DEFAULT_LIMITS,
+from interact.connection import DEFAULT_LIMITS, Connection, Limits
+from interact.effects import (
     Abort,
     Access,
     Authenticate,
     CallRpc,
     Close,
-    Connection,
+    Count,
     Effect,
     Enter,
     Join,
     Leave,
-    Limits,
-    Phase,
     ReadHistory,
     ReadPresence,
     Transmit,
@@ -244,21 +242,19 @@ class Bus:
                 effects = core.receive_control(now)
                 if opcode is Opcode.PING and not session.is_closed:
                     session.outbox.write(encode_frame(Opcode.PONG, payload))
-            if effects or core.counted_refusals:
+            if effects:
                 self.run(session, effects)
 
     def run(self, session: Session, effects: list[Effect]) -> None:
         """Do what the core decided, in order; neighbouring replies share a frame."""
-        core = session.core
-        if core.counted_refusals:
-            self.hub.stats.refusals.update(core.counted_refusals)
-            core.counted_refusals.clear()
         queue: list[bytes] = []
         for effect in effects:
             if session.is_closed and not isinstance(effect, Abort):
                 return
             if isinstance(effect, Transmit):
                 queue.append(effect.message)
+                if effect.refusal:
+                    self.hub.stats.refusals[effect.refusal] += 1
                 continue
             if queue and isinstance(effect, Enter | Close):
                 self._transmit(session, queue)
@@ -300,14 +296,15 @@ class Bus:
             case ReadPresence():
                 read = self.hub.presence_stats if effect.is_count else self.hub.presence
                 result = read(effect.channel)
-                effects = session.core.presence_read(effect.command_id, effect.is_count, result)
-                self.run(session, effects)
+                self.run(session, session.core.presence_read(effect, result))
             case Close():
                 self._leave_everything(session, effect.code)
                 session.socket.close(effect.code, effect.reason)
             case Abort():
                 session.socket.abort()
-            case Transmit():
+            case Count():
+                self.hub.stats.refusals[effect.refusal] += 1
+            case Transmit():  # in `run` already; here for completeness
                 self._transmit(session, [effect.message])
 
     def _transmit(self, session: Session, messages: list[bytes]) -> None:
@@ -379,7 +376,7 @@ class Bus:
                 if channel not in pages:
                     limit = self._limits.max_history + 1 if since is not None else 0
                     pages[channel] = await self._engine.history(channel, since, limit)
-            if session.core.phase is Phase.CLOSED or not session.core.awaits(join):
+            if not session.core.awaits(join):
                 return None
             joined: dict[str, Joined] = {}
             for channel, since in join.channels:
@@ -404,7 +401,7 @@ class Bus:
             logger.exception("bus.history_failed channel=%r", asked.channel)
             effects = core.query_failed(asked.command_id)
         else:
-            effects = core.history_read(asked.command_id, asked, page)
+            effects = core.history_read(asked, page)
         self.run(session, effects)
 
     async def _call(self, session: Session, call: CallRpc) -> None:

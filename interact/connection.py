@@ -1,16 +1,15 @@
 """The server side of the Centrifugo client protocol for one connection. Pure.
 
-Frames come in, effects go out; reading history, checking a token or calling a room is
-an effect, whose outcome comes back as another call. Commands sent along with `connect`
-in one frame (SDKs do that) wait until the connection is open.
+Frames come in, effects (`interact/effects.py`) go out; their outcomes come back as further
+calls. Commands sent along with `connect` in one frame, as SDKs do, wait until it is done.
 
     NEW ──connect──► JOINING ──joined──► OPEN        any ──► CLOSED
      ▲                  │ refused with an error reply
      └──────────────────┘
 
-Invariants: in CLOSED nothing is sent any more; each command with an id gets exactly one
-reply, unless the connection closes; a channel is subscribed to at most once; never more
-than `max_calls` RPCs run at a time.
+Invariants: after Close nothing but Abort comes out; each command with an id gets exactly
+one reply, unless the connection closes; a channel is subscribed to at most once; never
+more than `max_calls` RPCs run at a time.
 """
 
 from __future__ import annotations
@@ -24,15 +23,31 @@ import msgspec
 
 from interact import channels, commands
 from interact.channels import ANY_ROOM, KEPT, parse_channel
-from interact.commands import BadCommand, Command, decode_command, error_reply, reply
+from interact.commands import BadCommand, Command, decode_command, reply
+from interact.effects import (
+    Abort,
+    Access,
+    Authenticate,
+    CallRpc,
+    Close,
+    Count,
+    Effect,
+    Enter,
+    Join,
+    ReadHistory,
+    ReadPresence,
+    Transmit,
+    refuse,
+)
 from interact.engine import HistoryPage, Position
+from interact.pace import Pace
 from interact.protocol import BusError, Disconnect, Reason, Refused, is_room_name
 from interact.recovery import Joined
 from interact.rooms import Caller
+from interact.subscriptions import Subscriptions
 
 VERSION: Final = "livehouse"
-SUBSCRIPTION_LOST: Final = 2500
-"""Unsubscribe code "insufficient state": SDKs subscribe again and recover."""
+NEVER: Final = float("inf")
 
 CLOSE_REASONS: Final[dict[Disconnect, str]] = {
     Disconnect.CONNECTION_CLOSED: "connection closed",
@@ -84,123 +99,12 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """A checked token. `expires_at` is Unix time in seconds; a `caller.room` of "*" is every
-    room, of which an administrator names one in the connect command's data."""
+class _Entry(msgspec.Struct):
+    """What is needed between the connect command and its reply."""
 
-    caller: Caller
-    expires_at: float
-
-
-# --- effects: what the shell must do, in order ---------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send one reply or push (JSON); several in a row may share a frame."""
-
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticate:
-    """Check a token; answer with `admit` or `turn_away` (or the refresh pair)."""
-
-    command_id: int
-    token: str
-    is_refresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Enter channels, reading history after `since` where it is given.
-
-    Answer with `joined` (or `join_failed`). `command_id` is the connect's or subscribe's.
-    """
-
-    command_id: int
-    channels: tuple[tuple[str, Position | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Enter:
-    """Deliver from now on; for a kept channel (`joined`) the follow-up first.
-
-    Comes after the Transmit of the reply that says so, and must be run after it.
-    """
-
-    channel: str
-    joined: Joined | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    channel: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReadHistory:
-    """Answer with `history_read` or `query_failed`."""
-
-    command_id: int
-    channel: str
-    since: Position | None
-    limit: int
-    reverse: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPresence:
-    """Answer with `presence_read`."""
-
-    command_id: int
-    channel: str
-    is_count: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CallRpc:
-    """Answer with `rpc_answered`, `rpc_refused` or `query_failed`; they may overtake each other."""
-
-    command_id: int
-    caller: Caller
-    method: str
-    params: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Send a close frame, then drop everything of this connection."""
-
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """The peer did not finish the closing handshake: cut."""
-
-
-Effect = (
-    Transmit
-    | Authenticate
-    | Join
-    | Enter
-    | Leave
-    | ReadHistory
-    | ReadPresence
-    | CallRpc
-    | Close
-    | Abort
-)
-
-
-class Source(Enum):
-    """Who made a subscription; it decides what happens when its position is lost."""
-
-    SERVER = auto()
-    CLIENT = auto()
+    request: commands.Connect
+    access: Access | None = None
+    waiting: list[Command] = msgspec.field(default_factory=list)
 
 
 class _ConnectData(msgspec.Struct):
@@ -213,21 +117,17 @@ class Connection:
     """One connection's protocol state. `now` is monotonic seconds everywhere."""
 
     __slots__ = (
-        "_access",
         "_calls",
-        "_connect_request",
         "_deadline",
+        "_entry",
         "_expires_at",
         "_limits",
+        "_pace",
         "_pong_by",
         "_subscriptions",
-        "_tokens",
-        "_tokens_at",
         "_upgrade_token",
-        "_waiting",
         "caller",
         "client",
-        "counted_refusals",
         "phase",
     )
 
@@ -242,20 +142,14 @@ class Connection:
         self.client = client
         self.phase = Phase.NEW
         self.caller: Caller | None = None
-        self.counted_refusals: list[str] = []  # reasons; the shell takes and clears them
         self._limits = limits
         self._upgrade_token = upgrade_token
-        # While JOINING only, to keep an open connection small.
-        self._connect_request: commands.Connect | None = None
-        self._access: Access | None = None
-        # A number is the id of the subscribe command under way.
-        self._subscriptions: dict[str, Source | int] = {}
-        self._waiting: list[Command] = []
+        self._entry: _Entry | None = None  # while JOINING only
+        self._subscriptions = Subscriptions()
         self._calls = 0
-        self._tokens = limits.command_burst
-        self._tokens_at = now
-        self._expires_at = float("inf")
-        self._pong_by = float("inf")
+        self._pace = Pace(now, limits.command_burst)
+        self._expires_at = NEVER
+        self._pong_by = NEVER
         self._deadline = now + limits.connect_timeout_s
 
     # --- input: the wire -------------------------------------------------------------
@@ -263,51 +157,60 @@ class Connection:
     def receive(self, frame: bytes, now: float) -> list[Effect]:
         """One text message from the client. Never raises, whatever the bytes."""
         effects: list[Effect] = []
+        limits = self._limits
         for line in frame.split(b"\n"):
-            if self.phase is Phase.CLOSED:
-                break
             line = line.strip()
             if not line:
                 continue
-            if not self._spend(now):
-                self._over_limit(line, effects, now)
-            elif line == commands.PING:
-                self._pong_by = float("inf")
+            if self.phase is Phase.CLOSED:
+                break
+            in_time = self._pace.take(now, limits.commands_per_s, limits.command_burst)
+            if line == commands.PING:
+                self._pong_by = NEVER
+                if not in_time:
+                    effects += self._too_fast(0, now)
+                continue
+            try:
+                command = decode_command(line)
+            except BadCommand:
+                effects += [Count("malformed"), *self.close(Disconnect.BAD_REQUEST, now)]
+                break
+            if not in_time:
+                effects += self._too_fast(command.id, now)
+            elif self.phase is Phase.JOINING:
+                effects += self._postpone(command, now)
             else:
-                self._take_line(line, effects, now)
+                effects += self._take(command, now)
         return effects
 
     def receive_binary(self, now: float) -> list[Effect]:
         """A binary message: some other protocol; there is no answer to give in it."""
-        self.counted_refusals.append("binary")
-        return self.close(Disconnect.BAD_REQUEST, now)
+        return [Count("binary"), *self.close(Disconnect.BAD_REQUEST, now)]
 
     def receive_control(self, now: float) -> list[Effect]:
         """A WebSocket ping or pong: counted like a command."""
-        if self.phase is Phase.CLOSED or self._spend(now):
+        limits = self._limits
+        if self._pace.take(now, limits.commands_per_s, limits.command_burst):
             return []
-        effects: list[Effect] = []
-        self._over_limit(b"", effects, now)
-        return effects
+        return self._too_fast(0, now)
 
     def lost(self) -> None:
         """The socket is gone."""
-        self._enter_closed(float("inf"))
+        self._enter_closed(NEVER)
 
-    def close(self, code: Disconnect, now: float, reason: str | None = None) -> list[Effect]:
+    def close(self, code: Disconnect, now: float) -> list[Effect]:
         """End the connection from our side."""
         if self.phase is Phase.CLOSED:
             return []
         self._enter_closed(now + self._limits.close_timeout_s)
-        return [Close(int(code), reason or CLOSE_REASONS[code])]
+        return [Close(int(code), CLOSE_REASONS[code])]
 
     def break_frame(self, code: int, reason: str, now: float) -> list[Effect]:
         """The peer broke RFC 6455: close with that standard's own code."""
         if self.phase is Phase.CLOSED:
             return []
-        self.counted_refusals.append("bad_frame")
         self._enter_closed(now + self._limits.close_timeout_s)
-        return [Close(code, reason)]
+        return [Count("bad_frame"), Close(code, reason)]
 
     # --- input: time -----------------------------------------------------------------
 
@@ -321,7 +224,7 @@ class Connection:
             return []
         match self.phase:
             case Phase.CLOSED:
-                self._deadline = float("inf")
+                self._deadline = NEVER
                 return [Abort()]
             case Phase.NEW:
                 return self.close(Disconnect.STALE, now)
@@ -336,33 +239,22 @@ class Connection:
                 self._pong_by = now + self._limits.pong_timeout_s
                 return [Transmit(commands.PING)]
 
-    # --- input: outcomes of effects --------------------------------------------------
+    # --- input: outcomes of tokens ---------------------------------------------------
 
     def admit(self, command_id: int, access: Access, now: float, unix_now: float) -> list[Effect]:
         """The connect command's token is good."""
-        request = self._connect_request
-        if self.phase is not Phase.JOINING or request is None:
+        entry = self._entry
+        if entry is None:
             return []
-        caller = access.caller
-        if caller.room == ANY_ROOM:
-            caller = _in_room(caller, request.data)
-        self.caller = caller
-        self._access = access
-        self._expires_at = now + access.expires_at - unix_now + self._limits.expiry_grace_s
-        asked = request.subs or {}
-        wanted = tuple(
-            (str(channel), asked[channel].since() if channel in asked else None)
-            for channel in channels.channels_at_connect(caller)
-        )
-        for channel, _ in wanted:
-            self._subscriptions[channel] = Source.SERVER
-        return [Join(command_id, wanted)]
+        self.caller = _in_room(access.caller, entry.request.data)
+        entry.access = access
+        self._live_until(access, now, unix_now)
+        return [self._subscriptions.at_connect(self.caller, entry.request, command_id)]
 
     def turn_away(self, command_id: int, refused: Refused, now: float) -> list[Effect]:
         """The connect command's token is not good."""
-        if self.phase is not Phase.JOINING:
+        if self._entry is None:
             return []
-        self.counted_refusals.append(refused.reason.value)
         match refused.reason:
             case Reason.EXPIRED_TOKEN:
                 # An error, not a close code: it tells SDKs to fetch a fresh token.
@@ -370,21 +262,23 @@ class Connection:
             case Reason.UNAVAILABLE | Reason.BUSY | Reason.INTERNAL:
                 error = BusError.INTERNAL
             case _:
-                return self.close(Disconnect.INVALID_TOKEN, now)
+                word = Count(refused.reason.value)
+                return [word, *self.close(Disconnect.INVALID_TOKEN, now)]
         self._back_to_new(now)
-        return [Transmit(error_reply(command_id, error))]
+        return [Transmit(commands.error_reply(command_id, error), refused.reason.value)]
 
     def admit_refresh(
         self, command_id: int, access: Access, now: float, unix_now: float
     ) -> list[Effect]:
         """A fresh token for the same person in the same role goes on; another does not."""
-        if self.phase is not Phase.OPEN or self.caller is None:
+        caller = self.caller
+        if self.phase is not Phase.OPEN or caller is None:
             return []
-        fresh, caller = access.caller, self.caller
-        same = (fresh.identity, fresh.role) == (caller.identity, caller.role)
-        if not same or fresh.room not in (caller.room, ANY_ROOM):
-            return self.close(Disconnect.INVALID_TOKEN, now)
-        self._expires_at = now + access.expires_at - unix_now + self._limits.expiry_grace_s
+        fresh = access.caller
+        is_same = (fresh.identity, fresh.role) == (caller.identity, caller.role)
+        if not is_same or fresh.room not in (caller.room, ANY_ROOM):
+            return [Count("wrong_room"), *self.close(Disconnect.INVALID_TOKEN, now)]
+        self._live_until(access, now, unix_now)
         result = {"client": self.client, "version": VERSION, **_lifetime(access, unix_now)}
         return [Transmit(reply(command_id, b"refresh", commands.encode_object(result)))]
 
@@ -392,66 +286,73 @@ class Connection:
         """The refresh command's token is not good."""
         if self.phase is not Phase.OPEN:
             return []
-        self.counted_refusals.append(refused.reason.value)
         match refused.reason:
-            case Reason.EXPIRED_TOKEN:
-                return self.close(Disconnect.EXPIRED, now)
             case Reason.UNAVAILABLE | Reason.BUSY | Reason.INTERNAL:
-                return [Transmit(error_reply(command_id, BusError.INTERNAL))]
+                return [refuse(command_id, BusError.INTERNAL)]
+            case Reason.EXPIRED_TOKEN:
+                code = Disconnect.EXPIRED
             case _:
-                return self.close(Disconnect.INVALID_TOKEN, now)
+                code = Disconnect.INVALID_TOKEN
+        return [Count(refused.reason.value), *self.close(code, now)]
+
+    # --- input: outcomes of joins ----------------------------------------------------
 
     def awaits(self, join: Join) -> bool:
         """Whether a Join under way is still wanted."""
-        if self.phase is Phase.JOINING:
-            return True
-        return all(self._subscriptions.get(c) == join.command_id for c, _ in join.channels)
+        match self.phase:
+            case Phase.JOINING:
+                return True
+            case Phase.OPEN:
+                return self._subscriptions.awaits(join)
+            case _:
+                return False
 
     def joined(
         self, join: Join, joined: dict[str, Joined], now: float, unix_now: float, node: str
     ) -> list[Effect]:
         """History of every channel of `join` is read: answer its connect or subscribe."""
+        if not self.awaits(join):
+            return []
         if self.phase is Phase.JOINING:
             return self._connected(join.command_id, joined, now, unix_now, node)
-        if self.phase is not Phase.OPEN or not self.awaits(join):
-            return []  # unsubscribed meanwhile, and told so
-        ((channel, result),) = joined.items()
-        self._subscriptions[channel] = Source.CLIENT
-        message = reply(join.command_id, b"subscribe", commands.subscription(result))
-        return [Transmit(message), Enter(channel, result)]
+        return self._subscriptions.joined(join, joined)
 
     def join_failed(self, join: Join, now: float) -> list[Effect]:
         """History could not be read; the SDK tries again."""
-        effects: list[Effect] = []
+        if not self.awaits(join):
+            return []
         if self.phase is Phase.JOINING:
             self._back_to_new(now)
-        elif self.phase is not Phase.OPEN or not self.awaits(join):
-            return []
-        for channel, _ in join.channels:
-            self._subscriptions.pop(channel, None)
-            effects.append(Leave(channel))
-        return [*effects, Transmit(error_reply(join.command_id, BusError.INTERNAL))]
+        return self._subscriptions.join_failed(join)
 
-    def history_read(self, command_id: int, asked: ReadHistory, page: HistoryPage) -> list[Effect]:
+    def position_lost(self, channel: str, now: float) -> list[Effect]:
+        """The feed of `channel` has a hole: make the SDK recover."""
+        effects = self._subscriptions.position_lost(channel)
+        return self.close(Disconnect.INSUFFICIENT_STATE, now) if effects is None else effects
+
+    # --- input: outcomes of queries and calls ----------------------------------------
+
+    def history_read(self, asked: ReadHistory, page: HistoryPage) -> list[Effect]:
         """Answer a history command."""
         if self.phase is not Phase.OPEN:
             return []
         if asked.since is not None and not page.recovered:
-            return [Transmit(error_reply(command_id, BusError.UNRECOVERABLE_POSITION))]
+            return [refuse(asked.command_id, BusError.UNRECOVERABLE_POSITION)]
         result = commands.history_result(page.position, page.publications)
-        return [Transmit(reply(command_id, b"history", result))]
+        return [Transmit(reply(asked.command_id, b"history", result))]
 
-    def presence_read(self, command_id: int, is_count: bool, result: bytes) -> list[Effect]:
+    def presence_read(self, asked: ReadPresence, result: bytes) -> list[Effect]:
         """Answer presence or presence_stats; `result` is the encoded result object."""
         if self.phase is not Phase.OPEN:
             return []
-        return [Transmit(reply(command_id, b"presence_stats" if is_count else b"presence", result))]
+        kind = b"presence_stats" if asked.is_count else b"presence"
+        return [Transmit(reply(asked.command_id, kind, result))]
 
     def query_failed(self, command_id: int) -> list[Effect]:
-        """History or presence could not be read: ours, so no detail."""
+        """History could not be read: ours, so no detail."""
         if self.phase is not Phase.OPEN:
             return []
-        return [Transmit(error_reply(command_id, BusError.INTERNAL))]
+        return [refuse(command_id, BusError.INTERNAL)]
 
     def rpc_answered(self, command_id: int, data: bytes) -> list[Effect]:
         """An RPC's result, a JSON value."""
@@ -465,27 +366,12 @@ class Connection:
         self._calls -= 1
         if self.phase is not Phase.OPEN:
             return []
-        self.counted_refusals.append(refused.reason.value)
-        return [Transmit(commands.refusal_reply(command_id, refused))]
+        return [Transmit(commands.refusal_reply(command_id, refused), refused.reason.value)]
 
     def rpc_failed(self, command_id: int) -> list[Effect]:
         """An RPC ended in an exception of ours."""
         self._calls -= 1
         return self.query_failed(command_id)
-
-    def position_lost(self, channel: str, now: float) -> list[Effect]:
-        """The feed of `channel` has a hole: make the SDK recover.
-
-        SDKs forget a server-side subscription when it is taken away, so those need a
-        reconnect; a client-side one is subscribed to again on its own.
-        """
-        if self.phase is Phase.CLOSED or channel not in self._subscriptions:
-            return []
-        if self._subscriptions[channel] is Source.SERVER:
-            return self.close(Disconnect.INSUFFICIENT_STATE, now)
-        del self._subscriptions[channel]
-        push = commands.unsubscribe_push(channel, SUBSCRIPTION_LOST, "insufficient state")
-        return [Leave(channel), Transmit(push)]
 
     def debug_info(self) -> dict[str, object]:
         """For a person."""
@@ -493,76 +379,80 @@ class Connection:
             "client": self.client,
             "phase": self.phase.name,
             "caller": dataclasses.asdict(self.caller) if self.caller else None,
-            "subscriptions": {c: str(s) for c, s in self._subscriptions.items()},
+            "subscriptions": self._subscriptions.debug_info(),
             "calls": self._calls,
         }
 
     # --- commands --------------------------------------------------------------------
 
-    def _take_line(self, line: bytes, effects: list[Effect], now: float) -> None:
-        try:
-            command = decode_command(line)
-        except BadCommand:
-            self.counted_refusals.append("malformed")
-            effects += self.close(Disconnect.BAD_REQUEST, now)
-            return
-        if self.phase is Phase.JOINING and command.request() is not None:
-            if len(self._waiting) >= self._limits.max_waiting:
-                self.counted_refusals.append("too_many_requests")
-                effects += self.close(Disconnect.TOO_MANY_REQUESTS, now)
-            else:
-                self._waiting.append(command)
-            return
-        self._take(command, effects, now)
-
-    def _take(self, command: Command, effects: list[Effect], now: float) -> None:
+    def _take(self, command: Command, now: float) -> list[Effect]:
+        """Run a command in NEW or OPEN."""
         request = command.request()
-        if request is None:  # `{}` with unknown members: a pong, or a method we lack
-            if command.id:
-                effects.append(self._error(command.id, BusError.METHOD_NOT_FOUND))
-            else:
-                self._pong_by = float("inf")
-            return
+        if request is None:
+            return self._take_nothing(command.id)
         is_connect = isinstance(request, commands.Connect)
-        if is_connect != (self.phase is Phase.NEW) or (
-            command.id == 0 and not isinstance(request, commands.Send)
-        ):
-            self.counted_refusals.append("out_of_order")
-            effects += self.close(Disconnect.BAD_REQUEST, now)
-            return
+        has_id = command.id != 0 or isinstance(request, commands.Send)
+        if is_connect is not (self.phase is Phase.NEW) or not has_id:
+            return [Count("out_of_order"), *self.close(Disconnect.BAD_REQUEST, now)]
+        if isinstance(request, commands.Connect):
+            return self._connect(command.id, request, now)
+        caller = self.caller
+        if caller is None:
+            raise AssertionError("an open connection has a caller")
         match request:
-            case commands.Connect():
-                effects.append(self._connect(command.id, request, now))
             case commands.Rpc():
-                effects.append(self._rpc(command.id, request))
+                return self._rpc(command.id, request, caller)
             case commands.Subscribe():
-                effects += self._subscribe(command.id, request)
+                most = self._limits.max_subscriptions
+                return self._subscriptions.subscribe(caller, command.id, request, most)
             case commands.Unsubscribe():
-                effects += self._unsubscribe(command.id, request.channel)
+                return self._subscriptions.unsubscribe(command.id, request.channel)
             case commands.Publish():
-                effects.append(self._error(command.id, BusError.PERMISSION_DENIED))
+                # Facts come from rooms only; whoever wants one to happen calls.
+                return [refuse(command.id, BusError.PERMISSION_DENIED)]
             case commands.History():
-                effects.append(self._history(command.id, request))
+                return [self._history(command.id, request, caller)]
             case commands.Presence():
-                effects.append(self._presence(command.id, request.channel, is_count=False))
+                return [_presence(command.id, request.channel, caller, is_count=False)]
             case commands.PresenceStats():
-                effects.append(self._presence(command.id, request.channel, is_count=True))
+                return [_presence(command.id, request.channel, caller, is_count=True)]
             case commands.Ping():
-                effects.append(Transmit(reply(command.id, b"ping")))
+                return [Transmit(reply(command.id, b"ping"))]
             case commands.Send():
-                pass  # nobody listens, and the protocol has no answer to it
+                return []  # nobody listens, and the protocol has no answer to it
             case commands.Refresh():
-                effects.append(Authenticate(command.id, request.token or "", is_refresh=True))
+                return [Authenticate(command.id, request.token or "", is_refresh=True)]
             case commands.SubRefresh():
                 # Subscriptions live as long as the connection; they have no token.
-                effects.append(self._error(command.id, BusError.NOT_AVAILABLE))
+                return [refuse(command.id, BusError.NOT_AVAILABLE)]
 
-    def _connect(self, command_id: int, request: commands.Connect, now: float) -> Effect:
+    def _take_nothing(self, command_id: int) -> list[Effect]:
+        """A command without a request that we know: with an id, a method that we lack."""
+        if command_id:
+            return [refuse(command_id, BusError.METHOD_NOT_FOUND)]
+        self._pong_by = NEVER
+        return []
+
+    def _postpone(self, command: Command, now: float) -> list[Effect]:
+        """Keep a command until the connection is open."""
+        if self._entry is None or len(self._entry.waiting) >= self._limits.max_waiting:
+            return [Count("too_many_requests"), *self.close(Disconnect.TOO_MANY_REQUESTS, now)]
+        self._entry.waiting.append(command)
+        return []
+
+    def _too_fast(self, command_id: int, now: float) -> list[Effect]:
+        if self._pace.is_below(self._limits.command_debt):
+            return [Count("too_many_requests"), *self.close(Disconnect.TOO_MANY_REQUESTS, now)]
+        if not command_id:
+            return [Count("too_many_requests")]
+        return [refuse(command_id, BusError.TOO_MANY_REQUESTS)]
+
+    def _connect(self, command_id: int, request: commands.Connect, now: float) -> list[Effect]:
         self.phase = Phase.JOINING
-        self._connect_request = request
+        self._entry = _Entry(request)
         self._deadline = now + self._limits.join_timeout_s
         token = request.token or self._upgrade_token or ""
-        return Authenticate(command_id, token, is_refresh=False)
+        return [Authenticate(command_id, token, is_refresh=False)]
 
     def _connected(
         self,
@@ -572,18 +462,16 @@ class Connection:
         unix_now: float,
         node: str,
     ) -> list[Effect]:
-        caller, access = self.caller, self._access
-        if caller is None or access is None:
+        caller, entry = self.caller, self._entry
+        if caller is None or entry is None or entry.access is None:
             return []
         self.phase = Phase.OPEN
-        self._access = None
-        self._connect_request = None
-        self._upgrade_token = None
+        self._entry = self._upgrade_token = None
         self._deadline = now + self._limits.ping_interval_s
         head = {
             "client": self.client,
             "version": VERSION,
-            **_lifetime(access, unix_now),
+            **_lifetime(entry.access, unix_now),
             "ping": int(self._limits.ping_interval_s),
             "pong": True,
             "session": self.client,
@@ -600,142 +488,76 @@ class Connection:
         body = commands.connect_result(head, subs)
         effects: list[Effect] = [Transmit(reply(command_id, b"connect", body))]
         effects += [Enter(channel, result) for channel, result in joined.items()]
-        waiting, self._waiting = self._waiting, []
-        for command in waiting:
-            if self.phase is not Phase.OPEN:
-                break
-            self._take(command, effects, now)
+        for command in entry.waiting:
+            if self.phase is Phase.OPEN:
+                effects += self._take(command, now)
         return effects
 
-    def _rpc(self, command_id: int, request: commands.Rpc) -> Effect:
-        caller = self._opened()
+    def _rpc(self, command_id: int, request: commands.Rpc, caller: Caller) -> list[Effect]:
         if not request.method:
-            return self._error(command_id, BusError.BAD_REQUEST)
+            return [refuse(command_id, BusError.BAD_REQUEST)]
         if self._calls >= self._limits.max_calls:
-            self.counted_refusals.append(Reason.BUSY.value)
-            return Transmit(error_reply(command_id, BusError.TOO_MANY_REQUESTS, Reason.BUSY.value))
+            return [refuse(command_id, BusError.TOO_MANY_REQUESTS, Reason.BUSY.value)]
         if caller.room == ANY_ROOM:
-            self.counted_refusals.append(Reason.BAD_REQUEST.value)
             refused = Refused(Reason.BAD_REQUEST, detail="name a room in the connect data")
-            return Transmit(commands.refusal_reply(command_id, refused))
+            return [Transmit(commands.refusal_reply(command_id, refused), refused.reason.value)]
         self._calls += 1
-        return CallRpc(command_id, caller, request.method, bytes(request.data) or b"{}")
+        return [CallRpc(command_id, caller, request.method, bytes(request.data) or b"{}")]
 
-    def _subscribe(self, command_id: int, request: commands.Subscribe) -> list[Effect]:
+    def _history(self, command_id: int, request: commands.History, caller: Caller) -> Effect:
         parsed = parse_channel(request.channel)
-        if parsed is None or not channels.may_read(self._opened(), parsed):
-            return [self._error(command_id, BusError.PERMISSION_DENIED)]
-        if request.channel in self._subscriptions:
-            return [self._error(command_id, BusError.ALREADY_SUBSCRIBED)]
-        if len(self._subscriptions) >= self._limits.max_subscriptions:
-            return [self._error(command_id, BusError.LIMIT_EXCEEDED)]
+        if parsed is None or not channels.may_read(caller, parsed):
+            return refuse(command_id, BusError.PERMISSION_DENIED)
         if parsed.namespace not in KEPT:
-            self._subscriptions[request.channel] = Source.CLIENT
-            message = reply(command_id, b"subscribe", commands.subscription(None))
-            return [Transmit(message), Enter(request.channel)]
-        self._subscriptions[request.channel] = command_id
-        return [Join(command_id, ((request.channel, request.since()),))]
-
-    def _unsubscribe(self, command_id: int, channel: str) -> list[Effect]:
-        source = self._subscriptions.get(channel)
-        done = Transmit(reply(command_id, b"unsubscribe"))
-        if source is None:
-            return [done]
-        if source is Source.SERVER:
-            return [self._error(command_id, BusError.PERMISSION_DENIED)]
-        # A subscribe still under way stays unanswered: SDKs forget it with the unsubscribe.
-        del self._subscriptions[channel]
-        return [Leave(channel), done]
-
-    def _history(self, command_id: int, request: commands.History) -> Effect:
-        parsed = parse_channel(request.channel)
-        if parsed is None or not channels.may_read(self._opened(), parsed):
-            return self._error(command_id, BusError.PERMISSION_DENIED)
-        if parsed.namespace not in KEPT:
-            return self._error(command_id, BusError.NOT_AVAILABLE)
-        limit = request.limit if request.limit >= 0 else self._limits.max_history
+            return refuse(command_id, BusError.NOT_AVAILABLE)
+        most = self._limits.max_history
         since = request.since
         return ReadHistory(
             command_id,
             request.channel,
             Position(since.epoch, since.offset) if since is not None else None,
-            min(limit, self._limits.max_history),
+            min(request.limit, most) if request.limit >= 0 else most,
             request.reverse,
         )
 
-    def _presence(self, command_id: int, channel: str, *, is_count: bool) -> Effect:
-        parsed = parse_channel(channel)
-        caller = self._opened()
-        if parsed is None or not channels.may_read(caller, parsed):
-            return self._error(command_id, BusError.PERMISSION_DENIED)
-        if parsed.namespace is not channels.Namespace.ROOM:
-            return self._error(command_id, BusError.NOT_AVAILABLE)
-        if not is_count and caller.role not in channels.PRESENCE_READERS:
-            return self._error(command_id, BusError.PERMISSION_DENIED)
-        return ReadPresence(command_id, channel, is_count)
-
     # --- helpers ---------------------------------------------------------------------
 
-    def _opened(self) -> Caller:
-        if self.caller is None:
-            raise AssertionError("an open connection has a caller")
-        return self.caller
-
-    def _error(self, command_id: int, error: BusError) -> Transmit:
-        self.counted_refusals.append(error.name.lower())
-        return Transmit(error_reply(command_id, error))
+    def _live_until(self, access: Access, now: float, unix_now: float) -> None:
+        self._expires_at = now + access.expires_at - unix_now + self._limits.expiry_grace_s
 
     def _back_to_new(self, now: float) -> None:
         self.phase = Phase.NEW
-        self._connect_request = None
-        self._access = None
-        self.caller = None
+        self.caller = self._entry = None
         self._subscriptions.clear()
-        self._waiting.clear()
-        self._expires_at = float("inf")
+        self._expires_at = NEVER
         self._deadline = now + self._limits.connect_timeout_s
 
     def _enter_closed(self, deadline: float) -> None:
         self.phase = Phase.CLOSED
-        self._connect_request = None
-        self._access = None
-        self._waiting.clear()
+        self._entry = None
         self._subscriptions.clear()
-        self._expires_at = self._pong_by = float("inf")
+        self._expires_at = self._pong_by = NEVER
         self._deadline = deadline
 
-    def _spend(self, now: float) -> bool:
-        """Take one token from the bucket; below zero the command is refused."""
-        limits = self._limits
-        filled = self._tokens + (now - self._tokens_at) * limits.commands_per_s
-        self._tokens = min(filled, limits.command_burst) - 1
-        self._tokens_at = now
-        return self._tokens >= 0
 
-    def _over_limit(self, line: bytes, effects: list[Effect], now: float) -> None:
-        """Too fast: answer "too many requests", and close on who does not listen."""
-        self.counted_refusals.append("too_many_requests")
-        if self._tokens < -self._limits.command_debt:
-            effects += self.close(Disconnect.TOO_MANY_REQUESTS, now)
-            return
-        if not line or line == commands.PING:
-            return
-        try:
-            command_id = decode_command(line).id
-        except BadCommand:
-            effects += self.close(Disconnect.BAD_REQUEST, now)
-            return
-        if command_id:
-            effects.append(Transmit(error_reply(command_id, BusError.TOO_MANY_REQUESTS)))
+def _presence(command_id: int, channel: str, caller: Caller, *, is_count: bool) -> Effect:
+    parsed = parse_channel(channel)
+    if parsed is None or not channels.may_read(caller, parsed):
+        return refuse(command_id, BusError.PERMISSION_DENIED)
+    if parsed.namespace is not channels.Namespace.ROOM:
+        return refuse(command_id, BusError.NOT_AVAILABLE)
+    if not is_count and caller.role not in channels.PRESENCE_READERS:
+        return refuse(command_id, BusError.PERMISSION_DENIED)
+    return ReadPresence(command_id, channel, is_count)
 
 
 def _in_room(caller: Caller, data: msgspec.Raw) -> Caller:
-    """An administrator's caller, moved into the room that the connect data names, if any."""
-    if not bytes(data):
+    """An every-room administrator moved into the room that the connect data names, if any."""
+    if caller.room != ANY_ROOM or not bytes(data):
         return caller
     try:
         room = msgspec.json.decode(data, type=_ConnectData).room
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return caller
     return dataclasses.replace(caller, room=room) if is_room_name(room) else caller
 

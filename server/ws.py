@@ -18,7 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from interact.bus import Bus, Session
-from interact.connection import Access
+from interact.effects import Access
 from interact.frames import FrameError, FrameReader, Message, Opcode, encode_close
 from interact.protocol import Refused
 from interact.rooms import Caller
