@@ -159,7 +159,7 @@ def read_epoch(db: sqlite3.Connection) -> str:
 def read_records(db: sqlite3.Connection, stream: str, after_version: int = 0) -> list[Record]:
     """A stream's records after `after_version`, oldest first."""
     rows = db.execute(
-        "SELECT version, kind, at_ms, data, hash FROM records"
+        "SELECT version, kind, at_ms, CAST(data AS BLOB), hash FROM records"
         " WHERE stream = (SELECT id FROM streams WHERE name = ?) AND version > ?"
         " ORDER BY version",
         (stream, after_version),
@@ -181,7 +181,7 @@ def read_publications(
     """Kept publications after `after_offset`; a negative limit gives all."""
     order = "DESC" if reverse else "ASC"
     rows = db.execute(
-        "SELECT offset, data FROM publications"
+        "SELECT offset, CAST(data AS BLOB) FROM publications"
         " WHERE channel = (SELECT id FROM channels WHERE name = ?) AND offset > ?"
         f" ORDER BY offset {order} LIMIT ?",
         (channel, after_offset, limit),

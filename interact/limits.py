@@ -7,6 +7,11 @@ Full buckets are forgotten, so memory follows the number of people active right 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import ceil
+from typing import Final
+
+_ROUNDING: Final = 1e-6
+"""Sums of floats fall short of whole tokens by less than this."""
 
 
 class TokenBuckets:
@@ -22,18 +27,17 @@ class TokenBuckets:
         """Take up to `wanted` tokens; gives how many there were to take."""
         tokens, at = self._buckets.get(key, (self._burst, now))
         tokens = min(self._burst, tokens + max(0, now - at) * self._rate_per_ms)
-        taken = min(wanted, int(tokens))
+        taken = min(wanted, int(tokens + _ROUNDING))
         if key not in self._buckets and len(self._buckets) >= self._max_keys:
             self._forget(now)
         self._buckets[key] = (tokens - taken, max(at, now))
         return taken
 
     def retry_after_ms(self, key: Hashable, now: int) -> int:
-        """How long until one token is there, at least 1 ms once `take` gave none."""
+        """How long until `take` gives a token; 0 where one is there now."""
         tokens, at = self._buckets.get(key, (self._burst, now))
         tokens = min(self._burst, tokens + max(0, now - at) * self._rate_per_ms)
-        missing = 1 - tokens
-        return max(1, int(missing / self._rate_per_ms) + 1) if missing > 0 else 0
+        return max(0, ceil((1 - tokens) / self._rate_per_ms - _ROUNDING))
 
     def _forget(self, now: int) -> None:
         """Drop what is full again; under a flood of fresh keys, the older half too."""
