@@ -118,7 +118,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 options += ["--room", arguments.room]
             return _delegate("interact.verify", options)
         case "doctor":
-            return _delegate("server.doctor", [])
+            from server.doctor import examine
+
+            return examine(settings)
         case _:
             raise AssertionError(command)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -36,6 +37,7 @@ from server.sockets import DataLock, bind_media, listen_control, listen_http
 from server.tls import certificate_for
 
 DRAIN_S: Final = 8.0
+WANTED_OPEN_FILES: Final = 65_536
 SILENCE_S: Final = 30.0
 """A child says it is alive every 2 s; a start may be silent while it imports."""
 
@@ -379,9 +381,19 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
+def raise_open_files() -> None:
+    """Allow as many open files as the system lets us: each viewer needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(settings: Settings, *, with_demo: bool = False) -> int:
     """`livehouse serve` and `livehouse demo`: the exit status. Raises ConfigError."""
     setup_logging(settings.log_level, "main")
+    raise_open_files()
 
     async def run() -> int:
         return await Supervisor(settings, with_demo=with_demo).run()
