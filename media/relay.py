@@ -291,12 +291,12 @@ class Relay:
             }
         )
 
-    def stats(self) -> dict[str, Any]:
-        """Everything countable: worker, rooms, sessions."""
+    def stats(self, *, worker_only: bool = False) -> dict[str, Any]:
+        """Everything countable: worker, rooms, sessions; the first alone for a scraper."""
         now = time.monotonic()
         lag_max, self._lag_ms_max = self._lag_ms_max, 0.0
         dtls = sorted(self._dtls_ms)
-        return {
+        worker: dict[str, Any] = {
             "worker": {
                 "index": self.index,
                 "epoch": self.epoch,
@@ -311,7 +311,11 @@ class Relay:
                 "events_published": self.events.published,
                 "event_streams_cut": self.events.cut,
                 **self.intake.stats(),
-            },
+            }
+        }
+        if worker_only:
+            return worker
+        return worker | {
             "rooms": self.rooms.describe(),
             "sessions": {
                 session_id: self._describe(session, now)

@@ -30,7 +30,7 @@ VERSION: Final = "1"
 
 _EXPOSED: Final = ("Location", "ETag", "Link", "Accept-Patch", "Accept-Post", "Retry-After")
 _ENGINE_GAUGES: Final = frozenset({"waiting", "channels_in_memory"})
-_ROOM_GAUGES: Final = frozenset({"rooms", "lots", "lots_open"})
+_ROOM_GAUGES: Final = frozenset({"rooms", "lots_active", "lots_idle"})
 _CORS_MAX_AGE_S: Final = 86_400
 
 _DESCRIPTION: Final = """\
@@ -60,8 +60,10 @@ def build_services(settings: WebChild) -> Services:
     )
     bus = Bus(engine, service, token_checker(secrets, unix_ms), unix_ms)
     metrics.add_source("engine", engine.stats, gauges=_ENGINE_GAUGES)
-    metrics.add_source("rooms", service.stats, gauges=_ROOM_GAUGES)
+    metrics.add_source("interact", service.stats, gauges=_ROOM_GAUGES)
     metrics.add_bus(bus.stats)
+    bridge = Bridge(media, service, metrics)
+    metrics.add_source("show", bridge.stats, gauges=frozenset(bridge.stats()))
     return Services(
         settings=settings,
         static=STATIC,
@@ -70,7 +72,7 @@ def build_services(settings: WebChild) -> Services:
         rooms=service,
         bus=bus,
         media=media,
-        bridge=Bridge(media, service, metrics),
+        bridge=bridge,
         metrics=metrics,
     )
 

@@ -208,6 +208,15 @@ class Bridge:
         most = max(self._on_bus.get(room, 0), self._on_media.get(room, 0))
         self._rooms.viewers(room, most)
 
+    def stats(self) -> dict[str, int]:
+        """Gauges for `/metrics`."""
+        return {
+            "cameras_live": sum(len(view.live) for view in self._views.values()),
+            "rooms_watched": len(self._on_media.keys() | self._on_bus.keys()),
+            "media_viewers": sum(self._on_media.values()),
+            "bus_viewers": sum(self._on_bus.values()),
+        }
+
     async def _follow(self, worker: MediaWorker) -> None:
         view = self._views[worker.index]
         delay_s = RETRY_FIRST_S

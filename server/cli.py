@@ -113,10 +113,9 @@ def _run(arguments: argparse.Namespace) -> int:
             print(_token(settings, arguments))
             return 0
         case "verify":
-            options = ["--data", str(settings.data)]
-            if arguments.room:
-                options += ["--room", arguments.room]
-            return _delegate("interact.verify", options)
+            from interact.verify import run_verify
+
+            return run_verify(settings.data, arguments.room, print)
         case "doctor":
             from server.doctor import examine
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.metadata
 import os
 import resource
 import secrets
@@ -86,12 +87,12 @@ def check_python(_settings: Settings) -> Iterator[Finding]:
     """Version and event loop."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     try:
-        import uvloop
-    except ImportError:
+        uvloop_version = importlib.metadata.version("uvloop")
+    except importlib.metadata.PackageNotFoundError:
         text = f"{version}, without uvloop; install uvloop for more speed"
         yield Finding(Verdict.NOTE, "python", text)
     else:
-        yield Finding(Verdict.OK, "python", f"{version}, uvloop {uvloop.__version__}")
+        yield Finding(Verdict.OK, "python", f"{version}, uvloop {uvloop_version}")
 
 
 def check_http_port(settings: Settings) -> Iterator[Finding]:

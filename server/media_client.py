@@ -117,8 +117,8 @@ class MediaWorker:
         return response.content
 
     async def stats(self, timeout_s: float = 1.0) -> dict[str, Any]:
-        """The worker's counters and gauges."""
-        response = await self._send("GET", "/v1/stats", timeout_s=timeout_s)
+        """The worker's counters and gauges, without its single sessions."""
+        response = await self._send("GET", "/v1/stats?only=worker", timeout_s=timeout_s)
         return msgspec.json.decode(response.content, type=dict[str, Any])
 
     @contextlib.asynccontextmanager

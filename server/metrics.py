@@ -7,11 +7,19 @@ size however many people come.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -36,6 +44,8 @@ class Metrics:
     """The registry of one web worker. Use from the event loop only."""
 
     def __init__(self) -> None:
+        # A start time for every series would double the page and tell nothing.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the package forgot it
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "livehouse_http_requests",
@@ -173,39 +183,47 @@ def _bus_families(stats: BusStats) -> Iterator[Metric]:
     yield closed
 
 
+_MEDIA_GAUGES: Final = frozenset(
+    {
+        "sessions",
+        "loop_lag_ms",
+        "loop_lag_ms_max",
+        "srtp_backends",
+        "dtls_ms_p50",
+        "dtls_ms_max",
+        "gso",
+        "addresses",
+        "largest_burst",
+    }
+)
+_MEDIA_LEFT_OUT: Final = frozenset({"index"})
+
+
 def _media_families(media: Mapping[int, Mapping[str, Any]]) -> Iterator[Metric]:
-    """`counters` and `gauges` of each worker, one family a name over all workers.
+    """What each worker says of itself, one family a name over all workers.
 
     A value that is itself a map of words to numbers (drops by reason) gets the word as
-    the label `kind`.
+    the label `kind`. Texts are left out.
     """
-    families: dict[str, Metric] = {}
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
     for worker, stats in sorted(media.items()):
-        budget = _MAX_MEDIA_SERIES
-        for section, family_type in (
-            ("counters", CounterMetricFamily),
-            ("gauges", GaugeMetricFamily),
-        ):
-            figures = stats.get(section)
-            for name, kind, value in _flatten(figures if isinstance(figures, dict) else {}):
-                budget -= 1
-                if budget < 0:
-                    break
-                full = f"livehouse_media_{name}"
+        figures = stats.get("worker")
+        series = _flatten(figures if isinstance(figures, dict) else {})
+        for name, kind, value in itertools.islice(series, _MAX_MEDIA_SERIES):
+            full = f"livehouse_media_{name}"
+            if full not in families:
+                family_type = GaugeMetricFamily if name in _MEDIA_GAUGES else CounterMetricFamily
                 labels = ["worker"] if kind is None else ["worker", "kind"]
-                if full not in families:
-                    help_text = f"media worker: {name.replace('_', ' ')}"
-                    families[full] = family_type(full, help_text, labels=labels)
-                values = [str(worker)] if kind is None else [str(worker), kind]
-                family = families[full]
-                assert isinstance(family, CounterMetricFamily | GaugeMetricFamily)
-                family.add_metric(values, value)
+                help_text = f"media worker: {name.replace('_', ' ')}"
+                families[full] = family_type(full, help_text, labels=labels)
+            labels_of = [str(worker)] if kind is None else [str(worker), kind]
+            families[full].add_metric(labels_of, value)
     yield from families.values()
 
 
 def _flatten(figures: Mapping[str, Any]) -> Iterator[tuple[str, str | None, float]]:
     for name, value in figures.items():
-        if not _NAME.match(name):
+        if not _NAME.match(name) or name in _MEDIA_LEFT_OUT:
             continue
         if isinstance(value, dict):
             for kind, inner in value.items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
 
+from media.worker import WorkerSettings, serve
 from server.children import MediaChild
 from server.children.runtime import Runtime, run_child
 
@@ -15,13 +15,12 @@ async def _main(settings: MediaChild, runtime: Runtime) -> None:
     for sock in (udp, control):
         sock.setblocking(False)
         sock.set_inheritable(False)
-    media = importlib.import_module("media.worker")
-    worker = media.WorkerSettings(
+    worker = WorkerSettings(
         index=settings.index,
         control_secret=settings.control_secret,
         public_ips=settings.public_ips,
     )
-    await media.serve(worker, udp, control, runtime.stop, runtime.ready)
+    await serve(worker, udp, control, runtime.stop, runtime.ready)
 
 
 if __name__ == "__main__":
