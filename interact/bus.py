@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from interact.connection import DEFAULT_LIMITS, Connection, Limits
+from interact.connection import DEFAULT_LIMITS, Connection, Limits, Phase
 from interact.effects import (
     Abort,
     Access,
@@ -38,7 +38,7 @@ from interact.hub import Hub, HubStats
 from interact.outbox import LIMIT_BYTES, Outbox, Socket
 from interact.protocol import Disconnect, Reason, Refused
 from interact.recovery import Joined, merge
-from interact.rooms import Caller, Clock
+from interact.rooms import FOUNDERS, Caller, Clock
 from interact.wheel import SLOT_S, Wheel
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class History(Protocol):
 class Rooms(Protocol):
     """What the bus needs of `RoomService`."""
 
+    async def ensure_room(self, caller: Caller) -> bool: ...
     async def rpc(self, caller: Caller, method: str, params: bytes) -> bytes: ...
 
 
@@ -351,9 +352,13 @@ class Bus:
     async def _join(self, session: Session, join: Join) -> None:
         """Read every channel's history, then enter all of them in one go."""
         core = session.core
+        caller = core.caller
         try:
+            if core.phase is Phase.JOINING and caller is not None and caller.role in FOUNDERS:
+                # The first valid use of such a token makes its room exist.
+                await self._rooms.ensure_room(caller)
             joined = await self._read_joined(session, join)
-        except EngineUnavailable:
+        except (EngineUnavailable, Refused):
             effects = core.join_failed(join, self.now())
         except Exception:
             logger.exception("bus.join_failed client=%s", core.client)

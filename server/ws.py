@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final, cast
 from urllib.parse import parse_qs
 
@@ -27,7 +28,7 @@ from server.auth import AccessDenied, Tokens, bearer_of
 BUS_PATH: Final = "/connection/websocket"
 SUBPROTOCOL: Final = "centrifuge-json"
 """Answered when asked for; the Protobuf form of the protocol is not spoken."""
-
+RETRY_AFTER_S: Final = 5
 _CLOSE_FIRST_BYTE: Final = b"\x88"
 
 
@@ -138,6 +139,14 @@ def make_protocol_class(bus: Bus, path: str = BUS_PATH) -> type[WebSocketsSansIO
             own_path, _, query = event.path.partition("?")
             if own_path != path:
                 super().handle_connect(event)
+                return
+            limit = self.config.limit_concurrency
+            if limit is not None and len(self.connections) > limit:
+                # Not a close code: SDKs take 503 as "later", with growing pauses.
+                refusal = self.conn.reject(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
+                refusal.headers["Retry-After"] = str(RETRY_AFTER_S)
+                self.transport.write(refusal.serialize())
+                self.transport.close()
                 return
             self.conn.available_extensions = None  # compression: once a viewer, not once
             response = self.conn.accept(event)

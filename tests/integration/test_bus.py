@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from interact.connection import Limits
 from interact.protocol import Role
-from tests.support.bus_server import ROOM, RunningBus, eventually, running_bus
+from tests.support.bus_server import ROOM, eventually, running_bus
 
 Json = dict[str, Any]
 
@@ -392,27 +392,50 @@ async def test_admin_of_every_room_names_one_in_the_connect_data() -> None:
             assert (await receive(ws))[0]["error"]["code"] == 1010
 
 
-async def _slow_reader(server: RunningBus) -> ClientConnection:
-    """A client that stops reading, its kernel buffers small."""
-    ws = await connect(server.url, max_queue=1)
-    await enter(ws, server.token("slow"))
-    ws.transport.pause_reading()
-    return ws
-
-
-async def test_slow_client_is_cut_off_and_ticks_skip_it() -> None:
-    async with running_bus(limit_bytes=200_000) as server, connect(server.url) as fast:
-        await enter(fast, server.token("fast"))
-        slow = await _slow_reader(server)
-        await send(fast, {"id": 2, "subscribe": {"channel": f"tick:{ROOM}"}})
-        await receive(fast)
+async def test_slow_client_is_sent_no_ticks_and_cut_off_when_it_overflows() -> None:
+    async with (
+        running_bus(limit_bytes=200_000) as server,
+        connect(server.url) as fast,
+        connect(server.url, max_queue=1) as slow,
+    ):
+        for name, ws in (("fast", fast), ("slow", slow)):
+            await enter(ws, server.token(name))
+            await send(ws, {"id": 2, "subscribe": {"channel": f"tick:{ROOM}"}})
+            await receive(ws)
+        slow.transport.pause_reading()
         filler = b'{"fill":"%b"}' % (b"x" * 50_000)
-        count = 0
         stats = server.bus.hub.stats
-        while not stats.disconnects[3008]:
+        for count in range(1_000):
             server.engine.put(f"room:{ROOM}", filler)
-            count += 1
-            await receive(fast)
-            assert count < 1_000, "the slow client was never cut off"
+            server.bus.hub.publish_tick(f"tick:{ROOM}", b'{"n":%d}' % count)
+            assert len((await receive(fast))[0]["push"]["pub"]["data"]["fill"]) == 50_000
+            assert (await receive(fast))[0]["push"]["pub"]["data"] == {"n": count}
+            if stats.disconnects[3008]:
+                break
+        assert stats.disconnects == {3008: 1}
+        assert stats.ticks_skipped > 0
         assert server.bus.stats().by_role == {"viewer": 1}
         slow.transport.abort()
+
+
+async def test_connections_beyond_the_limit_are_told_to_come_later() -> None:
+    async with running_bus(max_connections=1) as server, connect(server.url) as ws:
+        await enter(ws, server.token())
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(server.url)
+        assert caught.value.response.status_code == 503
+        assert caught.value.response.headers["Retry-After"] == "5"
+
+
+async def test_host_s_first_connection_makes_the_room_and_a_viewer_s_does_not() -> None:
+    async with running_bus() as server:
+        async with connect(server.url) as ws:
+            await enter(ws, server.token("ann"))
+            assert server.rooms.founded == set()
+        async with connect(server.url) as ws:
+            await enter(ws, server.token("eve", role=Role.HOST))
+            assert server.rooms.founded == {ROOM}
+        server.rooms.is_full = True
+        async with connect(server.url) as ws:
+            await send(ws, {"id": 1, "connect": {"token": server.token("eve", role=Role.HOST)}})
+            assert (await receive(ws))[0]["error"]["temporary"] is True

@@ -31,6 +31,14 @@ class Rooms:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.calls: list[tuple[Caller, str]] = []
+        self.founded: set[str] = set()
+        self.is_full = False
+
+    async def ensure_room(self, caller: Caller) -> bool:
+        if self.is_full:
+            raise Refused(Reason.BUSY)
+        self.founded.add(caller.room)
+        return True
 
     async def rpc(self, caller: Caller, method: str, params: bytes) -> bytes:
         self.calls.append((caller, method))
@@ -89,6 +97,7 @@ async def running_bus(
     limits: Limits = DEFAULT_LIMITS,
     limit_bytes: int = LIMIT_BYTES,
     engine: MemoryEngine | None = None,
+    max_connections: int | None = None,
 ) -> AsyncIterator[RunningBus]:
     """Serve until the block ends, then stop as the web worker does."""
     engine = engine or MemoryEngine()
@@ -98,12 +107,12 @@ async def running_bus(
         engine, rooms, token_checker(tokens, now_ms), now_ms, limits=limits, limit_bytes=limit_bytes
     )
     engine.start(bus.hub.publish)
-    async with serving(bus) as port:
+    async with serving(bus, max_connections) as port:
         yield RunningBus(bus, engine, rooms, tokens, port)
 
 
 @contextlib.asynccontextmanager
-async def serving(bus: Bus) -> AsyncIterator[int]:
+async def serving(bus: Bus, max_connections: int | None = None) -> AsyncIterator[int]:
     """uvicorn with the bus's WebSocket class on a free port of the loopback."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -113,6 +122,7 @@ async def serving(bus: Bus) -> AsyncIterator[int]:
         lifespan="off",
         log_config=None,
         access_log=False,
+        limit_concurrency=max_connections,
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
