@@ -55,6 +55,13 @@ _UDP_SEGMENT: Final = 103
 _ADDRESS_BYTES: Final = 32
 _MSG_DONTWAIT: Final = 0x40
 
+_PACK_VECTOR: Final = struct.Struct("=QQ").pack_into
+_PACK_SEGMENT: Final = struct.Struct("=H").pack_into
+# Offsets in the structures below on 64-bit Linux; `has_batches` compares them with cffi's.
+_WORD_CONTROL_SIZE: Final = 5
+_CONTROL_STEP: Final = 24
+_CONTROL_DATA: Final = 16
+
 _CDEF: Final = """
 struct iovec { void *iov_base; size_t iov_len; };
 struct msghdr {
@@ -105,13 +112,16 @@ _ERRORS: Final = {
 class Destination:
     """A peer's address in every form a send needs. Immutable."""
 
-    __slots__ = ("address", "key", "length", "name")
+    __slots__ = ("address", "key", "name", "name_address")
 
-    def __init__(self, key: bytes, address: tuple[Any, ...], name: Any) -> None:
+    def __init__(
+        self, key: bytes, address: tuple[Any, ...], name: Any = None, name_address: int = 0
+    ) -> None:
         self.key = key
         self.address = address
         self.name = name
-        self.length = len(key)
+        """The `sockaddr` for C, kept alive here."""
+        self.name_address = name_address
 
     @property
     def text(self) -> str:
@@ -170,7 +180,7 @@ class UdpPort:
 
     def destination(self, key: bytes) -> Destination:
         """What to send to for the sender of a datagram with this `keys` entry."""
-        return Destination(key, _unpack_address(key), None)
+        return Destination(key, _unpack_address(key))
 
     def reserve(self, length: int) -> int:
         """Make room for `length` bytes in `out`, flushing if need be; where to write them."""
@@ -239,24 +249,30 @@ class BatchPort(UdpPort):
             header.msg_iovlen = 1
         self._in_headers = [message.msg_hdr for message in self._in_each]
 
-        self._out_base = ffi.from_buffer(self._out_store)
+        # Headers are filled in with `pack_into` on their memory: a third of the cost of
+        # setting the fields one by one.
+        self._out_address = int(ffi.cast("uintptr_t", ffi.from_buffer(self._out_store)))
         self._vectors = ffi.new("struct iovec[]", MAX_MESSAGES)
         self._controls = ffi.new("struct segment_control[]", MAX_MESSAGES)
         self._messages = ffi.new("struct mmsghdr[]", MAX_MESSAGES)
-        self._each_vector = [self._vectors[i] for i in range(MAX_MESSAGES)]
-        self._each_control = [self._controls[i] for i in range(MAX_MESSAGES)]
-        self._each_header = [self._messages[i].msg_hdr for i in range(MAX_MESSAGES)]
-        self._control_bytes = ffi.sizeof("struct segment_control")
+        self._vector_bytes = memoryview(ffi.buffer(self._vectors)).cast("B")
+        self._message_words = memoryview(ffi.buffer(self._messages)).cast("B").cast("Q")
+        self._control_bytes = memoryview(ffi.buffer(self._controls)).cast("B")
+        self._control_size = ffi.sizeof("struct segment_control")
+        name_bytes = 28 if sock.family == socket.AF_INET6 else 16
         for i in range(MAX_MESSAGES):
-            control = self._each_control[i]
+            control = self._controls[i]
             control.cmsg_len = ffi.offsetof("struct segment_control", "padding")
             control.cmsg_level = _SOL_UDP
             control.cmsg_type = _UDP_SEGMENT
-            self._each_header[i].msg_iov = self._vectors + i
-            self._each_header[i].msg_iovlen = 1
-            self._each_header[i].msg_control = self._controls + i
+            header = self._messages[i].msg_hdr
+            header.msg_namelen = name_bytes
+            header.msg_iov = self._vectors + i
+            header.msg_iovlen = 1
+            header.msg_control = self._controls + i
+        self._has_control = [False] * MAX_MESSAGES
         self._counts = [0] * MAX_MESSAGES
-        self._names: list[Any] = [None] * MAX_MESSAGES
+        self._to: list[Destination | None] = [None] * MAX_MESSAGES
         self._queued = 0
 
     def receive(self) -> int:
@@ -283,36 +299,37 @@ class BatchPort(UdpPort):
     _refill = 0
 
     def destination(self, key: bytes) -> Destination:
-        return Destination(key, _unpack_address(key), self._ffi.new("char[]", key))
+        name = self._ffi.new("char[]", key)
+        return Destination(key, _unpack_address(key), name, int(self._ffi.cast("uintptr_t", name)))
 
     def queue(self, to: Destination, start: int, length: int, segment: int, count: int) -> None:
-        if count > 1 and self.mode is not SendMode.GSO:
-            end = start + length
-            while start < end:
-                size = min(segment, end - start)
-                self._add(to, start, size, 0, 1)
-                start += size
-            return
-        self._add(to, start, length, segment if count > 1 else 0, count)
-
-    def _add(self, to: Destination, start: int, length: int, segment: int, count: int) -> None:
         i = self._queued
-        header = self._each_header[i]
-        vector = self._each_vector[i]
-        header.msg_name = self._names[i] = to.name
-        header.msg_namelen = to.length
-        vector.iov_base = self._out_base + start
-        vector.iov_len = length
-        if segment:
-            self._each_control[i].segment_bytes = segment
-            header.msg_controllen = self._control_bytes
-        else:
-            header.msg_controllen = 0
+        if count > 1:
+            if self.mode is not SendMode.GSO:
+                self._queue_apart(to, start, length, segment)
+                return
+            _PACK_SEGMENT(self._control_bytes, i * _CONTROL_STEP + _CONTROL_DATA, segment)
+            if not self._has_control[i]:
+                self._has_control[i] = True
+                self._message_words[i * 8 + _WORD_CONTROL_SIZE] = self._control_size
+        elif self._has_control[i]:
+            self._has_control[i] = False
+            self._message_words[i * 8 + _WORD_CONTROL_SIZE] = 0
+        self._message_words[i * 8] = to.name_address
+        _PACK_VECTOR(self._vector_bytes, i * 16, self._out_address + start, length)
+        self._to[i] = to
         self._counts[i] = count
         self.position = start + length
-        self._queued = i + 1
-        if i + 1 == MAX_MESSAGES:
+        self._queued = i = i + 1
+        if i == MAX_MESSAGES:
             self._send_queued()
+
+    def _queue_apart(self, to: Destination, start: int, length: int, segment: int) -> None:
+        end = start + length
+        while start < end:
+            size = min(segment, end - start)
+            self.queue(to, start, size, size, 1)
+            start += size
 
     def flush(self) -> None:
         if self._queued:
@@ -355,11 +372,11 @@ class BatchPort(UdpPort):
 
     def _send_apart(self, index: int) -> None:
         """Send the segments of one refused GSO message as datagrams of their own."""
-        header = self._each_header[index]
-        vector = self._each_vector[index]
-        segment = self._each_control[index].segment_bytes
-        key = bytes(self._ffi.buffer(header.msg_name, header.msg_namelen))
-        address = _unpack_address(key)
+        to = self._to[index]
+        assert to is not None
+        vector = self._vectors[index]
+        segment = self._controls[index].segment_bytes
+        address = to.address
         data = self._ffi.buffer(vector.iov_base, vector.iov_len)
         for start in range(0, vector.iov_len, segment):
             try:
@@ -388,8 +405,15 @@ def has_batches() -> bool:
     if not sys.platform.startswith("linux") or struct.calcsize("P") != 8:
         return False
     try:
-        _, libc = _libc()
-        return bool(libc.recvmmsg) and bool(libc.sendmmsg)
+        ffi, libc = _libc()
+        is_known_layout = (
+            ffi.sizeof("struct mmsghdr") == 64
+            and ffi.sizeof("struct iovec") == 16
+            and ffi.offsetof("struct msghdr", "msg_controllen") == 8 * _WORD_CONTROL_SIZE
+            and ffi.sizeof("struct segment_control") == _CONTROL_STEP
+            and ffi.offsetof("struct segment_control", "segment_bytes") == _CONTROL_DATA
+        )
+        return is_known_layout and bool(libc.recvmmsg) and bool(libc.sendmmsg)
     except (OSError, AttributeError):
         return False
 
