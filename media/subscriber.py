@@ -76,6 +76,7 @@ class OutLine:
         self.target: Layer | None = None
         """Where they will come from at its next key frame."""
         self.waiting_since = 0.0
+        self.max_height: int | None = None
         clock_rate = line.codecs[0].clock_rate
         # Below 2**15, so that a receiver that misses the first packets still guesses the
         # roll-over counter right (RFC 3711 §3.3.1).
@@ -114,7 +115,8 @@ class OutLine:
             self.track = track
             if track is not None:
                 track.subscribers.append(self)
-        layer = track.best_layer(max_height) if track is not None else None
+        self.max_height = max_height
+        layer = track.best_layer(now, max_height, self.layer) if track is not None else None
         if layer is None:
             self._leave_target()
             if track is None:
@@ -311,7 +313,13 @@ class OutLine:
             self.state = LineState.LIVE
 
     def handle_timer(self, now: float) -> None:
-        """Give up waiting for a new key frame where an old one is at hand."""
+        """Move between simulcast layers; give up waiting for a new key frame where an old
+        one is at hand. Called some 10 times a second, never during a burst."""
+        track = self.track
+        if track is not None and len(track.layers) > 1:
+            best = track.best_layer(now, self.max_height, self.layer)
+            if best is not None and best is not (self.target or self.layer):
+                self.aim(best, now)
         layer = self.target
         if (
             layer is not None

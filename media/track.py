@@ -12,7 +12,7 @@ and `waiting` are written by `OutLine` (media/subscriber.py) only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from media.drops import DropReason
 from media.negotiation import Codec, Line
@@ -25,6 +25,13 @@ from media.udp import MAX_GSO_BYTES, MAX_SEGMENTS, UdpPort
 
 if TYPE_CHECKING:
     from media.subscriber import OutLine
+
+LAYER_SILENCE_S: Final = 0.7
+"""A simulcast layer that has sent nothing for this long is taken for switched off. A frame
+a second is the least that browsers send of a layer that is on."""
+
+LAYER_TRUST_S: Final = 0.5
+"""How long a layer must have been sending before viewers are moved up to it."""
 
 Run = tuple[int, int, int, int]
 """(start relative to the burst, bytes, segment bytes, datagrams) of one GSO message."""
@@ -122,6 +129,8 @@ class Layer:
         self.height = 0
         self.first_at: float | None = None
         self.last_at = 0.0
+        self.active_since = 0.0
+        """Since when it has been sending without a pause of `LAYER_SILENCE_S`."""
         self.receiver = Receiver(
             ssrc, codec.clock_rate, wants_resend=any(f == "nack" for f in codec.feedback)
         )
@@ -182,6 +191,8 @@ class Layer:
             return DropReason.REPEATED
         if self.first_at is None:
             self.first_at = now
+        if now - self.last_at > LAYER_SILENCE_S:
+            self.active_since = now
         self.last_at = now
         burst = self._burst
         if not burst or seq < self._burst_first:
@@ -258,15 +269,28 @@ class Track:
         """A new stream of this track was seen."""
         self.layers.append(layer)
 
-    def best_layer(self, max_height: int | None = None) -> Layer | None:
-        """The tallest layer that sends and is not above `max_height` (or the lowest)."""
-        sending = [layer for layer in self.layers if layer.first_at is not None]
+    def best_layer(
+        self, now: float, max_height: int | None = None, current: Layer | None = None
+    ) -> Layer | None:
+        """The tallest layer that sends and is not above `max_height` (or the lowest).
+
+        Senders switch layers off when their uplink is short, so a silent one is left. One
+        that came back is trusted after `LAYER_TRUST_S`; `current` is kept until then.
+        """
+        known = [layer for layer in self.layers if layer.first_at is not None]
+        sending = [layer for layer in known if now - layer.last_at < LAYER_SILENCE_S]
         if not sending:
-            return None
+            return current if current in known else (known[0] if known else None)
+        if current in sending:
+            sending = [
+                layer
+                for layer in sending
+                if layer is current or now - layer.active_since > LAYER_TRUST_S
+            ]
         fitting = [layer for layer in sending if max_height is None or layer.height <= max_height]
         if not fitting:
             return min(sending, key=lambda layer: layer.height)
-        return max(fitting, key=lambda layer: (layer.height, layer.receiver.octets))
+        return max(fitting, key=lambda layer: (layer.height, layer is current))
 
     @property
     def codec(self) -> Codec:

@@ -141,3 +141,25 @@ async def test_chromium_publishes_and_plays(codec: str) -> None:
         assert after["video"]["packetsLost"] == 0
         assert after["audio"]["packetsReceived"] > 50
         assert joined["first_frame_ms"] < 2000
+
+
+async def test_chromium_simulcast_ramps_up_to_all_layers() -> None:
+    async with running_worker() as worker, chromium() as browser:
+        publisher = await open_page(browser, worker)
+        await publisher.evaluate("publish('main', 'VP8', [1280, 720], true)")
+        await wait_live(worker, "main")
+        page = await open_page(browser, worker)
+        await page.evaluate("watch('/whep/shop')")
+        heights: list[int] = []
+        for _ in range(300):
+            sessions = (await worker.stats())["sessions"].values()
+            tracks = next(s for s in sessions if s["role"] == "publisher")["tracks"]
+            heights = sorted(t["height"] for t in tracks if t["kind"] == "video")
+            shown = (await inbound(page, 0))["video"].get("frameHeight")
+            if heights == [180, 360, 720] and shown == 720:
+                break
+            await asyncio.sleep(0.05)
+        assert heights == [180, 360, 720], tracks
+        assert shown == 720
+        after = await inbound(page, 0)
+        assert after["video"]["packetsLost"] <= 0
