@@ -1,0 +1,91 @@
+"""The program and the cameras of a room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from interact.protocol import Reason, Refused
+from media.rooms import FORGET_AFTER_S, MAX_CAMERAS, Room, Rooms
+
+
+def go_live(room: Room[Any, Any], name: str, now: float) -> list[str]:
+    camera = room.camera(name)
+    camera.publisher = object()
+    return [e["type"] for e in room.went_live(camera, f"s-{name}", "VP8", True, now)]
+
+
+def leave(room: Room[Any, Any], name: str) -> list[str]:
+    camera = room.camera(name)
+    camera.publisher = None
+    return [e["type"] for e in room.went_offline(camera)]
+
+
+def test_first_live_camera_is_the_program_and_stays_it() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    assert go_live(room, "a", 1) == ["camera.live", "program.changed"]
+    assert go_live(room, "b", 2) == ["camera.live"]
+    assert room.program == "a"
+    assert leave(room, "a") == ["camera.offline", "program.changed"]
+    assert room.program == "b"
+    assert go_live(room, "a", 3) == ["camera.live"]
+    assert room.program == "b", "it never jumps back by itself"
+
+
+def test_program_waits_for_its_camera_when_nobody_is_live() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    go_live(room, "a", 1)
+    assert leave(room, "a") == ["camera.offline"]
+    assert room.program == "a"
+    assert go_live(room, "a", 2) == ["camera.live"]
+
+
+def test_directors_choice_holds_until_it_is_given_back() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    go_live(room, "a", 1)
+    go_live(room, "b", 2)
+    assert [e["camera"] for e in room.set_choice("b")] == ["b"]
+    assert leave(room, "b") == ["camera.offline"]
+    assert room.program == "b"
+    assert [e["camera"] for e in room.set_choice(None)] == ["a"]
+    with pytest.raises(Refused) as refused:
+        room.set_choice("never")
+    assert refused.value.reason is Reason.NO_CAMERA
+
+
+def test_wish_resolves_to_a_known_camera_or_the_program() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    assert room.resolve(None) is None
+    go_live(room, "a", 1)
+    assert room.resolve(None) is room.camera("a")
+    assert room.resolve("b") is None
+
+
+def test_cameras_of_a_room_are_bounded() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    for i in range(MAX_CAMERAS):
+        room.camera(f"c{i}")
+    with pytest.raises(Refused) as refused:
+        room.camera("one-more")
+    assert refused.value.reason is Reason.FULL
+
+
+def test_viewer_count_is_told_when_it_changed() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    assert room.viewer_count_event() is None
+    room.viewers["x"] = object()
+    event = room.viewer_count_event()
+    assert event is not None
+    assert event["n"] == 1
+    assert room.viewer_count_event() is None
+
+
+def test_only_idle_rooms_are_forgotten() -> None:
+    rooms: Rooms[Any, Any] = Rooms()
+    go_live(rooms.open("busy", 0), "a", 0)
+    rooms.open("idle", 0)
+    rooms.forget_idle(FORGET_AFTER_S - 1)
+    assert {room.name for room in rooms} == {"busy", "idle"}
+    rooms.forget_idle(FORGET_AFTER_S + 1)
+    assert {room.name for room in rooms} == {"busy"}
