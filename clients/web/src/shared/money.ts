@@ -16,7 +16,7 @@ export function minorDigits(currency: string): number {
 const formats = new Map<string, Intl.NumberFormat>();
 
 /**
- * `amount` (minor units) for a reader of `locale`, with a narrow currency sign.
+ * `amount` (minor units) for a reader of `locale`, with the sign that says which dollar where that is not plain.
  * Whole amounts lose their empty decimals: a price on a wall reads better without ".00".
  */
 export function formatMoney(amount: number, currency: string, locale: string): string {
@@ -29,7 +29,6 @@ export function formatMoney(amount: number, currency: string, locale: string): s
     format = new Intl.NumberFormat(locale, {
       style: "currency",
       currency,
-      currencyDisplay: "narrowSymbol",
       minimumFractionDigits: fraction,
       maximumFractionDigits: fraction,
     });

@@ -8,9 +8,9 @@ import { stepAt } from "../shared/room";
 import { Sheet } from "../shared/ui/controls";
 import { Icon } from "../shared/ui/icons";
 import { money } from "./LotCard";
-import { leastMax, type ViewerState } from "./state";
+import { leastMax, offeredMax, type ViewerState } from "./state";
 
-const QUICK_STEPS = [2, 5, 10] as const;
+const QUICK_STEPS = [1, 5, 10] as const;
 
 export function MaxSheet(props: {
   state: ViewerState;
@@ -21,7 +21,7 @@ export function MaxSheet(props: {
   const { state, lot, onClose, onSet } = props;
   const least = leastMax(state, lot);
   const step = stepAt(lot.increment, least);
-  const [text, setText] = useState(() => plainMoney(least + 2 * step, lot.currency));
+  const [text, setText] = useState(() => plainMoney(offeredMax(state, lot, 2), lot.currency));
   const amount = parseMoney(text, lot.currency);
   const problem =
     amount === null
@@ -69,16 +69,14 @@ export function MaxSheet(props: {
           </button>
         </div>
         <div class="quick">
-          {QUICK_STEPS.map((steps) => (
-            <button
-              key={steps}
-              type="button"
-              class="chip num"
-              onClick={() => set(least + steps * step)}
-            >
-              {money(least + steps * step, lot)}
-            </button>
-          ))}
+          {QUICK_STEPS.map((steps) => {
+            const offered = offeredMax(state, lot, steps);
+            return (
+              <button key={steps} type="button" class="chip num" onClick={() => set(offered)}>
+                {money(offered, lot)}
+              </button>
+            );
+          })}
         </div>
         <p id="max-problem" class="notice" data-tone={problem ? "bad" : "info"} aria-live="polite">
           {problem || t("bid.maxHint")}

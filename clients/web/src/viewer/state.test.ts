@@ -6,6 +6,7 @@ import {
   INITIAL,
   leastMax,
   nextAmount,
+  offeredMax,
   reduce,
   standingOf,
   type ViewerAction,
@@ -113,6 +114,7 @@ test("a hidden maximum works while it leads and is above the price", () => {
   const state = run([entered, open, bid(1, 1000, "me"), receipt]);
   expect(activeMax(state, lotOf(state))).toBe(5000);
   expect(leastMax(state, lotOf(state))).toBe(5001);
+  expect(offeredMax(state, lotOf(state), 2)).toBe(5200);
   const passed = reduce(state, bid(2, 5100, "ann"));
   expect(activeMax(passed, lotOf(passed))).toBeNull();
   expect(leastMax(passed, lotOf(passed))).toBe(nextAmount(lotOf(passed)));

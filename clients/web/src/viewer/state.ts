@@ -6,7 +6,7 @@
  */
 import type { LinkState } from "../shared/bus";
 import type { BidReply, LotSnapshot, Reason, UserEvent } from "../shared/protocol";
-import { EMPTY_ROOM, type RoomAction, type RoomModel, reduceRoom } from "../shared/room";
+import { EMPTY_ROOM, type RoomAction, type RoomModel, reduceRoom, stepAt } from "../shared/room";
 
 export interface Attempt {
   key: string;
@@ -198,8 +198,15 @@ export function nextAmount(lot: LotSnapshot): number {
   return lot.minimum;
 }
 
-/** Least maximum that can be set: the next bid, or for a leader one above the own price. */
+/** Least maximum that can be set: the next bid, or for a leader anything above the own one. */
 export function leastMax(state: ViewerState, lot: LotSnapshot): number {
   if (standingOf(state, lot) !== "leading") return nextAmount(lot);
-  return Math.max((state.own[lot.lot]?.max ?? 0) + 1, (lot.price ?? 0) + 1);
+  return Math.max(state.own[lot.lot]?.max ?? 0, lot.price ?? 0) + 1;
+}
+
+/** Round maxima to offer: one, two … steps up from what stands now. */
+export function offeredMax(state: ViewerState, lot: LotSnapshot, steps: number): number {
+  const least = leastMax(state, lot);
+  const base = standingOf(state, lot) === "leading" ? least - 1 : lot.minimum;
+  return base + steps * stepAt(lot.increment, base);
 }

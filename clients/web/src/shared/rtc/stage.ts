@@ -92,7 +92,10 @@ export class Stage {
     const crop = cropToFill(videoWidth / videoHeight, clientWidth / clientHeight);
     const fit = this.#fit === "auto" ? (crop <= MAX_CROP ? "cover" : "contain") : this.#fit;
     this.element.dataset.fit = fit;
-    this.element.style.setProperty("--aspect", String(videoWidth / videoHeight));
+    // Read by the page's layout too, which makes room for a picture that stands whole.
+    const root = document.documentElement;
+    root.dataset.fit = fit;
+    root.style.setProperty("--aspect", String(videoWidth / videoHeight));
   }
 
   #drawAmbient(): void {
