@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,8 +43,12 @@ from interact.ledger_writer import Append, LedgerWriter, Outcome
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING: Final = 10_000
-"""Appends on their way to disk; more are refused. About a second's worth on a slow disk."""
+MAX_WAITING: Final = 4_000
+"""Appends on their way to disk; more are refused. About a second's worth."""
+
+_SWITCH_INTERVAL_S: Final = 0.000_5
+"""How long a busy event loop may keep the interpreter from the writing thread. Python's own
+5 ms, paid several times a commit, made a saturated loop starve its ledger."""
 
 _RING: Final = {"room": 1_000, "user": 50}
 _RING_OTHERWISE: Final = 100
@@ -91,6 +96,7 @@ class EmbeddedEngine:
 
     async def start(self, listener: PublicationListener) -> None:
         """Open or make the ledger."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._read_thread = ThreadPoolExecutor(1, "livehouse-ledger-read")

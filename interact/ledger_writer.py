@@ -15,6 +15,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
@@ -32,8 +33,8 @@ _MAX_HEADS: Final = 50_000
 _TRIM_EVERY: Final = 8
 """A channel is trimmed each time it has outgrown its limit by one part in this many."""
 
-_MAX_ROWS: Final = 256
-"""Rows in one INSERT; six values a row stay far below SQLite's limit of 32,766."""
+_MAX_ROWS: Final = 5_000
+"""Rows in one INSERT; six values a row stay below SQLite's limit of 32,766."""
 
 KEPT_PUBLICATIONS: Final = {"room": 10_000, "user": 200}
 _KEPT_OTHERWISE: Final = 1_000
@@ -217,21 +218,18 @@ class LedgerWriter:
         return outcomes
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Many rows a statement, in powers of two so that few statements are compiled.
+        """All rows in as few statements as SQLite allows.
 
-        Each statement lets go of the interpreter lock and must win it back from the event
-        loop; row by row that took longer than the disk.
+        Each statement lets go of the interpreter lock several times and must win it back
+        from the event loop; row by row that took longer than the disk.
         """
         row = f"({', '.join('?' * len(rows[0]))})"
-        done = 0
-        while done < len(rows):
-            count = min(_MAX_ROWS, 1 << ((len(rows) - done).bit_length() - 1))
-            values = ", ".join([row] * count)
+        for start in range(0, len(rows), _MAX_ROWS):
+            some = rows[start : start + _MAX_ROWS]
             self._db.execute(
-                f"INSERT INTO {table} VALUES {values}",
-                [value for one in rows[done : done + count] for value in one],
+                f"INSERT INTO {table} VALUES {', '.join([row] * len(some))}",
+                list(chain.from_iterable(some)),
             )
-            done += count
 
     def _stream_head(self, append: Append) -> _StreamHead | None:
         """The head to append to, or None where this append must not be written."""

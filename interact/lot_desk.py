@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 MAX_IDLE: Final = 512
 """Lots in memory that are not open; 50 lots of ten rooms whose pages are being opened."""
 
-MAX_IN_FLIGHT: Final = 4_000
-"""Decisions of one lot waiting for the disk; more are refused as busy."""
+MAX_IN_FLIGHT: Final = 1_000
+"""Decisions of one lot waiting for the disk; more are refused as busy, so that nobody waits
+longer than a fifth of a second at the rate a lot can take."""
 
 MAX_REFUSALS: Final = 2_000
 """Remembered refusals of one lot, so that a repeated key hears the same word."""

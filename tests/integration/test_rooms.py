@@ -549,3 +549,18 @@ async def test_media_notices_are_published_once_and_kept_in_the_state(house: Hou
     assert (state["program"], state["viewers"]) == ("left", 7)
     assert state["cameras"] == [{"camera": "left", "live": False, "video": None, "audio": False}]
     assert house.ticks[-1][1]["viewers"] == 7
+
+
+async def test_damaged_lot_harms_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(tmp_path) as house:
+        good, bad = await house.lot(), await house.lot()
+        records = await house.engine.read(f"lot:r:{bad}")
+        stray = NewRecord("bid", house.now, b'{"type":"bid","at":1}')
+        await house.engine.append(f"lot:r:{bad}", len(records), [stray])
+        now = house.now
+    async with opened(tmp_path, now) as house:
+        assert f"lot unreadable stream=lot:r:{bad}" in caplog.text
+        assert [lot["lot"] for lot in (await house.call(ANN, "room.state"))["lots"]] == [good]
+        refused = await house.refused(ANN, "bid.place", lot=bad, amount=1_000, key="1")
+        assert refused.reason is Reason.UNAVAILABLE
+        assert (await house.call(ANN, "bid.place", lot=good, amount=1_000, key="1"))["seq"] == 1
