@@ -226,13 +226,14 @@ class Host:
         offerings: Sequence[Offering] = OFFERINGS,
         pause_s: tuple[float, float] = PAUSE_S,
         on_show: Callable[[Offering], None] = lambda offering: None,
-        on_sold: Callable[[Json], None] = lambda event: None,
+        on_event: Callable[[Json], None] = lambda event: None,
         ssl: object = None,
     ) -> None:
+        """`on_show` hears what goes on the table, `on_event` every event of the room."""
         self._hall = hall
         self._offerings = offerings
         self._pause_s = pause_s
-        self._on_show, self._on_sold = on_show, on_sold
+        self._on_show, self._on_event = on_show, on_event
         self._room_channel = room_channel(room)
         self.sold = 0
         self.bus = BusClient(url, token_source, self._heard, ssl=ssl)
@@ -254,8 +255,8 @@ class Host:
             self._over.set()
         if event["type"] == Event.LOT_SOLD:
             self.sold += 1
-            self._on_sold(event)
         self._hall.apply(event)
+        self._on_event(event)
 
     async def _sell(self) -> None:
         number = 0
@@ -342,7 +343,7 @@ class Company:
         offerings: Sequence[Offering] = OFFERINGS,
         pause_s: tuple[float, float] = PAUSE_S,
         on_show: Callable[[Offering], None] = lambda offering: None,
-        on_sold: Callable[[Json], None] = lambda event: None,
+        on_event: Callable[[Json], None] = lambda event: None,
         ssl: object = None,
     ) -> None:
         """`url` is the bus's ws:// address; `who` gives tokens."""
@@ -355,7 +356,7 @@ class Company:
             offerings=offerings,
             pause_s=pause_s,
             on_show=on_show,
-            on_sold=on_sold,
+            on_event=on_event,
             ssl=ssl,
         )
         self.bidders = [self._bidder(url, room, index, who, seed, ssl) for index in range(count)]

@@ -140,7 +140,7 @@ class Publisher:
         self,
         client: httpx.AsyncClient,
         url: str,
-        token: str,
+        token: Callable[[], str],
         *,
         codec: str = "H264",
         video: bool = True,
@@ -149,7 +149,8 @@ class Publisher:
         request_key: Callable[[], None] = lambda: None,
         on_state: Callable[[str], None] = lambda state: None,
     ) -> None:
-        """`url` is the WHIP address; `on_state` hears "live" and "away: REASON"."""
+        """`url` is the WHIP address, `token` gives a fresh one for each request; `on_state`
+        hears "live" and "away: REASON"."""
         self._client = client
         self._url = url
         self._token = token
@@ -228,7 +229,7 @@ class Publisher:
                 ),
                 headers={
                     "Content-Type": "application/sdp",
-                    "Authorization": f"Bearer {self._token}",
+                    "Authorization": f"Bearer {self._token()}",
                 },
             )
             if response.status_code != 201:
@@ -263,7 +264,7 @@ class Publisher:
         if location:
             with suppress(httpx.HTTPError):  # the server may be gone before us
                 await self._client.delete(
-                    location, headers={"Authorization": f"Bearer {self._token}"}, timeout=2
+                    location, headers={"Authorization": f"Bearer {self._token()}"}, timeout=2
                 )
 
     def _away(self, reason: str) -> None:

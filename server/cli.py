@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Final, NoReturn
 
 from interact.protocol import PROGRAM, Role, is_camera_name, is_identity, is_room_name
@@ -108,6 +108,9 @@ def _run(arguments: argparse.Namespace) -> int:
         case "serve" | "demo":
             from server.supervisor import serve
 
+            if command == "demo" and settings.log_level == "info":
+                # A newcomer's first screen is the start screen; warnings still show.
+                settings = replace(settings, log_level="warning")
             return serve(settings, with_demo=command == "demo")
         case "token":
             print(_token(settings, arguments))

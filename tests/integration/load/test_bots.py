@@ -24,7 +24,7 @@ def company(server: Server, sold: asyncio.Queue[Json], bidders: int = 4) -> Comp
         who,
         offerings=QUICK,
         pause_s=(0.1, 0.2),
-        on_sold=sold.put_nowait,
+        on_event=lambda event: sold.put_nowait(event) if event["type"] == "lot.sold" else None,
     )
 
 

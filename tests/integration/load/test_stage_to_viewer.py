@@ -27,7 +27,7 @@ async def published(
         name: Publisher(
             server.http,
             f"{server.url}/whip/shop/{name}",
-            server.token(role=Role.HOST),
+            lambda: server.token(role=Role.HOST),
             request_key=lambda name=name: feed.request_key(name),  # type: ignore[misc]
             on_state=lambda state, name=name: live[name].set() if state == "live" else None,  # type: ignore[misc]
         )
