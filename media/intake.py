@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import Any, Final
 
 from media.drops import DropReason, Drops, count_drop
@@ -38,6 +39,9 @@ MAX_ADDRESSES: Final = 8
 
 STRANGER_REPLIES_PER_S: Final = 200
 """Signed refusals for checks of sessions that are gone (after a restart of the worker)."""
+
+MAX_HANDSHAKE_QUEUE: Final = 4096
+"""DTLS datagrams waiting for their turn; more are dropped, and the peer sends them again."""
 
 _LOG_INTERVAL_S: Final = 1.0
 
@@ -64,6 +68,7 @@ class Intake:
         self._stranger_budget_at = 0.0
         self._logged_at = -_LOG_INTERVAL_S
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._handshakes: deque[tuple[Peer, bytes]] = deque()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -183,11 +188,26 @@ class Intake:
             count_drop(drops, DropReason.MALFORMED)
 
     def _take_dtls(self, data: bytes, key: bytes) -> None:
+        """Queue a handshake's datagram. One is worth up to 3 ms of work, so a rush of joins
+        is taken a step at a time with packets in between."""
         peer = self._by_address.get(key)
         if peer is None:
             count_drop(self.drops, DropReason.UNKNOWN_PEER)
-        elif not peer.handle_dtls(data):
+        elif len(self._handshakes) >= MAX_HANDSHAKE_QUEUE:
             count_drop(self.drops, DropReason.DTLS_QUEUE_FULL)
+        else:
+            if not self._handshakes and self._loop is not None:
+                self._loop.call_soon(self._step_handshakes)
+            self._handshakes.append((peer, data))
+
+    def _step_handshakes(self) -> None:
+        if not self._handshakes:
+            return
+        peer, data = self._handshakes.popleft()
+        if not peer.handle_dtls(data):
+            count_drop(self.drops, DropReason.DTLS_QUEUE_FULL)
+        if self._handshakes and self._loop is not None:
+            self._loop.call_soon(self._step_handshakes)
 
     def _take_stun(self, data: bytes, key: bytes, now: float) -> None:
         destination = self._by_address.get(key)

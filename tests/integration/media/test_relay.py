@@ -271,3 +271,23 @@ async def test_ice_restart_by_patch_keeps_the_picture() -> None:
         await watching.frames_after(10)
         await watching.close()
         await publishing.close()
+
+
+async def test_silent_publisher_is_offline_after_five_seconds() -> None:
+    async with (
+        running_worker() as worker,
+        worker.events() as events,
+        UdpLink(worker.udp.getsockname(), seed=1) as link,
+    ):
+        publishing = await publish(worker, rewrite=through(worker, link))
+        watching = await watch(worker)
+        await watching.frames_after(5)
+        gone = Conditions(loss=1.0)
+        link.set_conditions(to_server=gone, to_client=gone)
+        silent_at = asyncio.get_running_loop().time()
+        while (await events.get())["type"] != "camera.offline":
+            pass
+        assert 4 < asyncio.get_running_loop().time() - silent_at < 8
+        assert (await worker.session("shop", watching.session))["state"] == "connected"
+        await watching.close()
+        await publishing.close()
