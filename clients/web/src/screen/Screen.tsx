@@ -33,6 +33,7 @@ export function Screen({ controller }: { controller: ScreenController }): JSX.El
       data-frames={player.figures.value?.frames ?? 0}
       data-joins={player.joins.value}
       data-picture={hasPicture}
+      data-winner={winner !== null}
     >
       <Mount element={controller.stage.element} />
       <div class="shade" aria-hidden="true" />
