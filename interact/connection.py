@@ -72,6 +72,8 @@ class Limits:
     """What one connection may ask for. Times in seconds."""
 
     connect_timeout_s: float = 5.0
+    entry_timeout_s: float = 60.0
+    """From the upgrade to the first connect command that succeeds, refused ones included."""
     join_timeout_s: float = 15.0
     ping_interval_s: float = 25.0
     pong_timeout_s: float = 10.0
@@ -121,6 +123,7 @@ class Connection:
         "_deadline",
         "_entry",
         "_expires_at",
+        "_give_up_at",
         "_limits",
         "_pace",
         "_pong_by",
@@ -151,6 +154,7 @@ class Connection:
         self._expires_at = NEVER
         self._pong_by = NEVER
         self._deadline = now + limits.connect_timeout_s
+        self._give_up_at = now + limits.entry_timeout_s
 
     # --- input: the wire -------------------------------------------------------------
 
@@ -264,8 +268,8 @@ class Connection:
             case _:
                 word = Count(refused.reason.value)
                 return [word, *self.close(Disconnect.INVALID_TOKEN, now)]
-        self._back_to_new(now)
-        return [Transmit(commands.error_reply(command_id, error), refused.reason.value)]
+        answer = Transmit(commands.error_reply(command_id, error), refused.reason.value)
+        return [answer, *self._back_to_new(now)]
 
     def admit_refresh(
         self, command_id: int, access: Access, now: float, unix_now: float
@@ -321,9 +325,8 @@ class Connection:
         """History could not be read; the SDK tries again."""
         if not self.awaits(join):
             return []
-        if self.phase is Phase.JOINING:
-            self._back_to_new(now)
-        return self._subscriptions.join_failed(join)
+        effects = self._subscriptions.join_failed(join)
+        return [*effects, *self._back_to_new(now)] if self.phase is Phase.JOINING else effects
 
     def position_lost(self, channel: str, now: float) -> list[Effect]:
         """The feed of `channel` has a hole: make the SDK recover."""
@@ -525,12 +528,15 @@ class Connection:
     def _live_until(self, access: Access, now: float, unix_now: float) -> None:
         self._expires_at = now + access.expires_at - unix_now + self._limits.expiry_grace_s
 
-    def _back_to_new(self, now: float) -> None:
+    def _back_to_new(self, now: float) -> list[Effect]:
+        """The connect command failed: what came along with it fails too."""
+        waiting = self._entry.waiting if self._entry is not None else []
         self.phase = Phase.NEW
         self.caller = self._entry = None
         self._subscriptions.clear()
         self._expires_at = NEVER
-        self._deadline = now + self._limits.connect_timeout_s
+        self._deadline = min(now + self._limits.connect_timeout_s, self._give_up_at)
+        return [refuse(command.id, BusError.UNAUTHORIZED) for command in waiting if command.id]
 
     def _enter_closed(self, deadline: float) -> None:
         self.phase = Phase.CLOSED

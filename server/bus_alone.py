@@ -21,6 +21,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from interact.bus import Bus
+from interact.connection import Limits
 from interact.engine import HistoryPage, Position, Publication
 from interact.frames import encode_text
 from interact.protocol import Reason, Refused, Role, room_channel
@@ -113,7 +114,10 @@ def _push(channel: str, data: bytes, offset: int) -> bytes:
 
 async def _serve() -> None:
     tokens = Tokens(secrets.token_bytes(32))
-    bus = Bus(_NoHistory(), _NoRooms(), token_checker(tokens, _now_ms), _now_ms)
+    # No pings: they would fall into some rounds and not into others.
+    limits = Limits(ping_interval_s=float(TOKEN_TTL_S))
+    check = token_checker(tokens, _now_ms)
+    bus = Bus(_NoHistory(), _NoRooms(), check, _now_ms, limits=limits)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -161,6 +161,25 @@ def test_refused_token(reason: Reason, close: int | None, error: int | None) -> 
         assert core.receive(line(id=2, connect={"token": "u"}), 0) == [Authenticate(2, "u", False)]
 
 
+def test_commands_sent_along_with_a_failed_connect_are_answered() -> None:
+    core = fresh()
+    frame = b"\n".join(
+        [line(id=1, connect={"token": "t"}), line(id=2, ping={}), line(send={"data": 1})]
+    )
+    core.receive(frame, 0)
+    effects = core.turn_away(1, Refused(Reason.EXPIRED_TOKEN), 0)
+    assert [(a["id"], a["error"]["code"]) for a in answers(effects)] == [(1, 109), (2, 101)]
+
+
+def test_refused_tokens_do_not_keep_a_connection_open_for_ever() -> None:
+    core = fresh()
+    for now in range(0, 59, 4):
+        core.receive(line(id=1, connect={"token": "t"}), now)
+        core.turn_away(1, Refused(Reason.EXPIRED_TOKEN), now)
+    assert core.next_deadline() == 60.0
+    assert core.handle_timer(60.0) == [Close(3502, "stale")]
+
+
 def test_without_connect_it_is_stale_and_cut_when_it_does_not_answer() -> None:
     core = fresh(now=10.0)
     assert core.handle_timer(14.9) == []
