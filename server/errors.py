@@ -183,8 +183,10 @@ def answer_for(error: Exception) -> tuple[Reason, Response]:
         case RequestError():
             return error.reason, problem(error.reason, error.detail)
         case MediaRefused():
-            response = problem(error.reason, error.detail, retry_after_s=error.retry_after_s)
-            return error.reason, response
+            # A camera may come at any moment, so players ask every second whatever the
+            # worker would like; a full worker knows better when to come back.
+            wait_s = None if error.reason is Reason.NOT_LIVE else error.retry_after_s
+            return error.reason, problem(error.reason, error.detail, retry_after_s=wait_s)
         case Refused():
             response = problem(
                 error.reason,

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -217,7 +218,7 @@ async def running_server(
         info = await _read_ready_line(process, log_path)
         base = str(info["local_url"])
         async with httpx.AsyncClient(
-            base_url=base, timeout=15.0, trust_env=False, verify=info.get("ca") or True
+            base_url=base, timeout=15.0, trust_env=False, verify=_trust(info.get("ca"))
         ) as client:
             tokens = Tokens(load_or_create_secret(directory))
             server = Server(process, info, directory, log_path, client, tokens)
@@ -249,6 +250,10 @@ async def _read_ready_line(process: subprocess.Popen[str], log_path: Path) -> di
     info = json.loads(line)
     assert isinstance(info, dict)
     return info
+
+
+def _trust(ca: str | None) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=ca) if ca else True
 
 
 def _text_of(path: Path) -> str:
