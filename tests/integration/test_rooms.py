@@ -564,3 +564,63 @@ async def test_damaged_lot_harms_no_other(tmp_path: Path, caplog: pytest.LogCapt
         refused = await house.refused(ANN, "bid.place", lot=bad, amount=1_000, key="1")
         assert refused.reason is Reason.UNAVAILABLE
         assert (await house.call(ANN, "bid.place", lot=good, amount=1_000, key="1"))["seq"] == 1
+
+
+async def test_nothing_is_answered_or_shown_before_it_is_on_disk(house: House) -> None:
+    lot = await house.lot()
+    heard = len(house.heard)
+    writer = house.engine._writer
+    assert writer is not None
+    with writer.commit_lock:  # the disk takes its time
+        waiting: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(house.call(ANN, "bid.place", lot=lot, amount=1_000, key="1")),
+            asyncio.ensure_future(house.call(ANN, "bid.place", lot=lot, amount=1_000, key="1")),
+            asyncio.ensure_future(house.call(BEN, "bid.max", lot=lot, max=2_000, key="1")),
+            asyncio.ensure_future(house.refused(ANN, "bid.place", lot=lot, amount=5, key="2")),
+            asyncio.ensure_future(house.call(BEN, "lot.state", lot=lot)),
+            asyncio.ensure_future(house.call(BEN, "room.state")),
+        ]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        assert len(house.heard) == heard
+    first, again, second, refused, lot_state, room_state = await asyncio.gather(*waiting)
+    assert first == again
+    assert (first["seq"], second["seq"]) == (1, 2)
+    assert isinstance(refused, Refused)
+    assert refused.detail == {"minimum": 1_200}
+    assert lot_state["seq"] == room_state["lots"][0]["seq"] == 2
+
+
+async def test_caller_who_leaves_takes_nobody_along(house: House) -> None:
+    lot = await house.lot()
+    bid = {"lot": lot, "amount": 1_000, "key": "1"}
+    writer = house.engine._writer
+    assert writer is not None
+    with writer.commit_lock:
+        leaver = asyncio.ensure_future(house.call(ANN, "bid.place", **bid))
+        again = asyncio.ensure_future(house.call(ANN, "bid.place", **bid))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        leaver.cancel()
+    assert (await again)["seq"] == 1
+    assert leaver.cancelled()
+    assert (await house.call(BEN, "bid.place", lot=lot, amount=1_100, key="1"))["seq"] == 2
+
+
+async def test_too_much_under_way_is_busy_and_the_key_may_be_sent_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lot_desk, "MAX_IN_FLIGHT", 3)
+    lot = await house.lot()
+    callers = [Caller("r", f"p{number}", Role.VIEWER) for number in range(6)]
+    bids = [
+        {"lot": lot, "amount": 1_000 + 100 * number, "key": "k"} for number in range(len(callers))
+    ]
+    outcomes = await asyncio.gather(
+        *(house.call(who, "bid.place", **bid) for who, bid in zip(callers, bids, strict=True)),
+        return_exceptions=True,
+    )
+    assert [o["seq"] for o in outcomes[:3] if isinstance(o, dict)] == [1, 2, 3]
+    assert [o.reason for o in outcomes[3:] if isinstance(o, Refused)] == [Reason.BUSY] * 3
+    assert (await house.call(callers[5], "bid.place", **bids[5]))["seq"] == 4
