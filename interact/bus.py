@@ -235,7 +235,7 @@ class Bus:
         now = self.now()
         for opcode, payload in messages:
             if opcode is Opcode.TEXT:
-                self.hub.stats.commands += 1
+                self.hub.stats.commands += payload.count(b"\n") + 1
                 effects = core.receive(payload, now)
             elif opcode is Opcode.BINARY:
                 effects = core.receive_binary(now)
