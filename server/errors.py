@@ -97,6 +97,40 @@ TITLES: Final[dict[Reason, str]] = {
     Reason.INTERNAL: "Something went wrong here",
 }
 
+ADVICE: Final[dict[Reason, str]] = {
+    Reason.NOT_OPEN: "Bids count from lot.opened until the lot's ends_at.",
+    Reason.TOO_LOW: "Bid at least the minimum.",
+    Reason.OWN_LEAD: "Raise your own maximum with bid.max, or wait until you are outbid.",
+    Reason.OWN_LOT: "Nobody bids on a lot of their own.",
+    Reason.RATE_LIMITED: "Send fewer requests and try again in a moment.",
+    Reason.BAD_KEY: "Use a new key for a new request, 1 to 128 characters.",
+    Reason.NOT_ALLOWED: "Ask the host for a token whose role may do this.",
+    Reason.BUSY: "Nothing was changed; send the same request again.",
+    Reason.NO_LOT: "The room has no lot of that id.",
+    Reason.BAD_STATE: "What is asked for does not fit the present state.",
+    Reason.BAD_REQUEST: "Compare the request with the protocol page.",
+    Reason.BAD_SDP: "Send a WebRTC offer with BUNDLE, rtcp-mux and a DTLS fingerprint.",
+    Reason.BAD_NAME: "Names are 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or digit.",
+    Reason.NO_CODEC: "Offer H264, VP8, VP9 or AV1 for the picture and opus for the sound.",
+    Reason.TOO_LARGE: "Send a shorter body.",
+    Reason.UNSUPPORTED_MEDIA_TYPE: "Set the Content-Type that the operation asks for.",
+    Reason.METHOD_NOT_ALLOWED: "The Allow header lists what works here.",
+    Reason.NOT_FOUND: "There is nothing at this address.",
+    Reason.UNKNOWN_METHOD: "There is no method of that name.",
+    Reason.NO_TOKEN: "Send Authorization: Bearer TOKEN.",
+    Reason.BAD_TOKEN: "The token is damaged or from another server; ask for a new one.",
+    Reason.EXPIRED_TOKEN: "Ask for a new token.",
+    Reason.WRONG_ROOM: "Use a token that was issued for this room.",
+    Reason.NOT_LIVE: "Nobody publishes here at the moment; try again after Retry-After seconds.",
+    Reason.NO_SESSION: "The session has ended or never was; start a new one.",
+    Reason.NO_CAMERA: "The room has had no camera of that name.",
+    Reason.ETAG_MISMATCH: "The session's ICE was restarted since; use its newest ETag.",
+    Reason.FULL: "A limit of this server is reached; try again later.",
+    Reason.UNAVAILABLE: "A part of the server is away; try again in a moment.",
+    Reason.INTERNAL: "The mistake is ours and was logged.",
+}
+"""What to do about each reason, where the place that refused says nothing closer."""
+
 _RETRY: Final = frozenset(
     {Reason.NOT_LIVE, Reason.BUSY, Reason.FULL, Reason.UNAVAILABLE, Reason.RATE_LIMITED}
 )
@@ -159,10 +193,9 @@ def problem(
         "type": "about:blank",
         "title": TITLES[reason],
         "status": status.value,
+        "detail": (ADVICE[reason] if detail in ("", reason.value) else detail)[:_MAX_DETAIL],
         "reason": reason.value,
     }
-    if detail and detail != reason.value:
-        body["detail"] = detail[:_MAX_DETAIL]
     all_headers = {"Cache-Control": "no-store", **(headers or {})}
     if reason in _CHALLENGE:
         all_headers["WWW-Authenticate"] = _CHALLENGE[reason]

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from interact.protocol import PROGRAM, Reason, Role, is_camera_name
+from interact.protocol import PROGRAM, Reason, Refused, Role, is_camera_name
 from interact.rooms import Caller, RoomInfo
-from server.auth import ANY_ROOM, AccessDenied, Action, Grant, new_guest_identity
+from server.auth import ANY_ROOM, Action, Grant, new_guest_identity
 from server.errors import RequestError
 from server.services import (
     Services,
@@ -129,11 +129,11 @@ async def change_room(request: Request, room: str, options: RoomOptions, service
 
 @router.get("/rooms/{room}/join", summary="A fresh guest token where the room is open")
 async def join_room(room: str, services: Wired, response: Response) -> Join:
-    """No token needed. A closed room answers as if the caller had brought no token."""
+    """No token needed. A closed room and one that nobody made yet answer alike."""
     check_room_name(room)
     info = services.rooms.room_info(room)
-    if not (info.is_open if info is not None else services.settings.open_rooms):
-        raise AccessDenied(Reason.NO_TOKEN)
+    if info is None or not info.is_open:
+        raise Refused(Reason.NOT_ALLOWED, "The room is not open to guests, or not yet.")
     identity, now = new_guest_identity(), unix_now()
     # Short, and the same in every language: the page may show "Guest" in front of it.
     name = identity.removeprefix("guest-")[:4].upper()
