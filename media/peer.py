@@ -136,6 +136,33 @@ class Peer:
     `on_connected` and `on_closed` are called on the loop, at most once each.
     """
 
+    __slots__ = (
+        "_certificate",
+        "_dtls",
+        "_fingerprints",
+        "_is_dtls_server",
+        "_on_closed",
+        "_on_connected",
+        "_port",
+        "_task",
+        "_wire",
+        "connected_at",
+        "created_at",
+        "destination",
+        "dtls_dropped",
+        "first_binding_at",
+        "heard_at",
+        "is_nominated",
+        "keys",
+        "owner",
+        "profile",
+        "receiver",
+        "remote_ufrag",
+        "sender",
+        "state",
+        "ufrag",
+    )
+
     def __init__(
         self,
         port: UdpPort,

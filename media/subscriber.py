@@ -63,6 +63,42 @@ class LineState(StrEnum):
 class OutLine:
     """One m-line towards one viewer. `send_burst` is the hot path of the whole server."""
 
+    __slots__ = (
+        "_limiter",
+        "_port",
+        "_replay_next",
+        "_rtx_seq",
+        "_sent_at",
+        "_sources",
+        "codec",
+        "drops",
+        "first_sent_at",
+        "fraction_lost",
+        "jitter",
+        "kind",
+        "last",
+        "layer",
+        "line",
+        "max_height",
+        "nacks",
+        "packets",
+        "packets_lost",
+        "payload_bytes",
+        "payload_type",
+        "peer",
+        "plis",
+        "resent",
+        "rewriter",
+        "rtt_s",
+        "rtx_ssrc",
+        "ssrc",
+        "state",
+        "switches",
+        "target",
+        "track",
+        "waiting_since",
+    )
+
     def __init__(self, line: Line, peer: Peer, port: UdpPort, rng: random.Random) -> None:
         self.line = line
         self.kind = line.kind

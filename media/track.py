@@ -103,6 +103,33 @@ class Burst:
 class Layer:
     """One RTP stream of a publisher: a sound, a picture, or one simulcast encoding of it."""
 
+    __slots__ = (
+        "_burst",
+        "_burst_first",
+        "_is_key_start",
+        "_key_ts",
+        "_request_key",
+        "_restarts",
+        "active_since",
+        "clock",
+        "codec",
+        "first_at",
+        "height",
+        "key_frame_count",
+        "key_frames",
+        "key_requests",
+        "kind",
+        "last_at",
+        "lines",
+        "number",
+        "receiver",
+        "rid",
+        "ring",
+        "ssrc",
+        "waiting",
+        "width",
+    )
+
     def __init__(
         self,
         number: int,

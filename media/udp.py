@@ -137,9 +137,27 @@ class UdpPort:
     to back, after `reserve(bytes)`, and then calls `queue`. `send` is for the odd one.
     """
 
-    mode = SendMode.SENDTO
+    __slots__ = (
+        "_fd",
+        "_out_store",
+        "errors",
+        "flushes",
+        "keys",
+        "lengths",
+        "mode",
+        "out",
+        "position",
+        "received",
+        "sent",
+        "sent_messages",
+        "slots",
+        "sock",
+        "store",
+        "truncated",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
+        self.mode = SendMode.SENDTO
         self.sock = sock
         sock.setblocking(False)
         self._fd = sock.fileno()
@@ -222,7 +240,32 @@ class UdpPort:
 class BatchPort(UdpPort):
     """Linux: `recvmmsg` and `sendmmsg`, with UDP_SEGMENT messages where the kernel has them."""
 
-    mode = SendMode.SENDMMSG
+    __slots__ = (
+        "_control_bytes",
+        "_control_size",
+        "_controls",
+        "_counts",
+        "_ffi",
+        "_has_control",
+        "_in_base",
+        "_in_each",
+        "_in_headers",
+        "_in_messages",
+        "_in_names",
+        "_in_names_base",
+        "_in_names_view",
+        "_in_vectors",
+        "_message_words",
+        "_messages",
+        "_out_address",
+        "_queued",
+        "_recvmmsg",
+        "_refill",
+        "_sendmmsg",
+        "_to",
+        "_vector_bytes",
+        "_vectors",
+    )
 
     def __init__(self, sock: socket.socket, *, gso: bool) -> None:
         super().__init__(sock)
@@ -274,6 +317,7 @@ class BatchPort(UdpPort):
         self._counts = [0] * MAX_MESSAGES
         self._to: list[Destination | None] = [None] * MAX_MESSAGES
         self._queued = 0
+        self._refill = 0
 
     def receive(self) -> int:
         for header in self._in_headers[: self._refill]:
@@ -295,8 +339,6 @@ class BatchPort(UdpPort):
         self._refill = count
         self.received += count
         return count
-
-    _refill = 0
 
     def destination(self, key: bytes) -> Destination:
         name = self._ffi.new("char[]", key)
