@@ -8,6 +8,7 @@ over-long one. WebSocket scopes pass through untouched.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -21,6 +22,8 @@ from server.metrics import Metrics
 
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_TIMEOUT_S: Final = 10.0
+DISCARD_BYTES: Final = 1024 * 1024
+DISCARD_S: Final = 2.0
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -58,6 +61,7 @@ class Guard:
                 return
             except _Refusal as refusal:
                 self._metrics.refused(refusal.reason)
+                await _discard(receive)
                 # The rest of the body is not wanted, so neither is this connection.
                 response = problem(refusal.reason, refusal.detail, headers={"Connection": "close"})
                 await response(scope, receive, send_safely)
@@ -96,6 +100,19 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
     except TimeoutError:
         detail = f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
         raise _Refusal(Reason.BAD_REQUEST, detail) from None
+
+
+async def _discard(receive: Receive) -> None:
+    """Take a little more of a refused body: a close while it comes would reset the
+    connection, and the peer would never read why."""
+    left = DISCARD_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

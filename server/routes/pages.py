@@ -21,12 +21,8 @@ from server.services import Wired
 
 router = APIRouter(include_in_schema=False)
 
-PAGES: Final = {
-    "v": "viewer.html",
-    "studio": "studio.html",
-    "screen": "screen.html",
-    "director": "director.html",
-}
+PAGES: Final = ("viewer.html", "studio.html", "screen.html")
+"""What a build must hold; the director's and the administration's come later."""
 LANDING: Final = "index.html"
 ADMIN: Final = "admin.html"
 MAX_ASSET_BYTES: Final = 32 * 1024 * 1024
@@ -116,21 +112,46 @@ async def asset(request: Request, path: str, services: Wired) -> Response:
     return Response(found.read_bytes(), headers=headers, media_type=media_type)
 
 
-@router.get("/{page}/{room}")
-async def page(request: Request, page: str, room: str, services: Wired) -> Response:
-    """One of the pages of a room. Whether the room exists is nobody's business here."""
-    name = PAGES.get(page)
-    if name is None or not is_room_name(room):
-        raise RequestError(Reason.NOT_FOUND)
-    return _page(request, services.static / name)
+@router.get("/v/{room}")
+async def viewer(request: Request, room: str, services: Wired) -> Response:
+    """The viewer's phone."""
+    return _room_page(request, room, services.static / "viewer.html")
 
 
-@router.get("/{page}/{room}/", include_in_schema=False)
-async def page_with_slash(page: str, room: str) -> Response:
+@router.get("/studio/{room}")
+async def studio(request: Request, room: str, services: Wired) -> Response:
+    """The shop staff's studio."""
+    return _room_page(request, room, services.static / "studio.html")
+
+
+@router.get("/screen/{room}")
+async def screen(request: Request, room: str, services: Wired) -> Response:
+    """The big screen."""
+    return _room_page(request, room, services.static / "screen.html")
+
+
+@router.get("/director/{room}")
+async def director(request: Request, room: str, services: Wired) -> Response:
+    """The director's desk."""
+    return _room_page(request, room, services.static / "director.html")
+
+
+@router.get("/v/{room}/")
+@router.get("/studio/{room}/")
+@router.get("/screen/{room}/")
+@router.get("/director/{room}/")
+async def without_slash(request: Request, room: str) -> Response:
     """People type a slash at the end."""
-    if page not in PAGES or not is_room_name(room):
+    if not is_room_name(room):
         raise RequestError(Reason.NOT_FOUND)
-    return RedirectResponse(f"/{page}/{room}", 308)
+    return RedirectResponse(request.url.path.rstrip("/"), 308)
+
+
+def _room_page(request: Request, room: str, path: Path) -> Response:
+    """A page of a room. Whether the room exists is nobody's business here."""
+    if not is_room_name(room):
+        raise RequestError(Reason.NOT_FOUND)
+    return _page(request, path)
 
 
 def _page(request: Request, path: Path) -> Response:
