@@ -84,7 +84,7 @@ class Limits:
     command_burst: float = 400.0
     command_debt: float = 400.0
     """Commands refused in a row before the connection is closed."""
-    max_calls: int = 16
+    max_calls: int = 128
     max_waiting: int = 64
     max_subscriptions: int = 128
     max_history: int = 1_000
