@@ -98,7 +98,7 @@ class WorkerView:
         """The worker has been away too long: nothing of it is live."""
         for room, camera in sorted(self.live):
             self.rooms.camera_offline(room, camera)
-        for room in {room for room, _ in self.live}:
+        for room in sorted({room for room, _ in self.live}):
             self.rooms.program_changed(room, None)
         self.live.clear()
         for room in list(self.watched):
@@ -112,9 +112,10 @@ class WorkerView:
             for camera, details in state.cameras.items()
             if details.live
         }
+        forgotten = {room for room, _ in self.live} - snapshot.rooms.keys()
         for room, camera in sorted(self.live - now_live):
             self._go_offline(room, camera)
-        for room in {room for room, _ in self.live} - snapshot.rooms.keys():
+        for room in sorted(forgotten):
             self.rooms.program_changed(room, None)
         for room, state in snapshot.rooms.items():
             for camera, details in state.cameras.items():

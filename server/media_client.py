@@ -59,6 +59,7 @@ class MediaWorker:
             timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=1.0),
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=32),
             trust_env=False,  # a proxy in the environment is not for loopback
+            verify=False,  # plain HTTP on loopback: no TLS context to build at each start
         )
 
     async def close(self) -> None:
