@@ -162,7 +162,7 @@ class Lot:
     def bid(
         self, now: int, identity: str, name: str, kind: BidKind, amount: int, key: str
     ) -> BidTaken | Refusal:
-        """Decide one bid whose key `earlier` does not know. `amount` is 1 to 2^53-1."""
+        """Decide one bid whose key `earlier` does not know. `amount` is at most 2^53-1."""
         ends_at = self.ends_at
         if self.state is not LotState.OPEN or ends_at is None:
             return Refusal(Reason.NOT_OPEN, f"the lot is {self.state}")

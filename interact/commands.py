@@ -209,6 +209,7 @@ def refusal_reply(command_id: int, refused: Refused) -> bytes:
         return error_reply(command_id, BusError.INTERNAL)
     code = REFUSAL_CODES.get(refused.reason, REFUSAL_CODES[Reason.BAD_REQUEST])
     body: dict[str, object] = {
+        **({} if str(refused) == refused.reason.value else {"detail": str(refused)}),
         **refused.detail,
         "code": code,
         "message": refused.reason.value,

@@ -252,12 +252,12 @@ class LotCalls:
     async def _place(self, caller: Caller, params: bytes) -> bytes:
         self._check_bidder(caller)
         wish = parse(_read_place, params)
-        return await self._bid(caller, wish.lot, BidKind.OPEN, wish.amount, wish.key)
+        return await self._bid(caller, wish.lot, BidKind.OPEN, wish.amount, check_key(wish.key))
 
     async def _max(self, caller: Caller, params: bytes) -> bytes:
         self._check_bidder(caller)
         wish = parse(_read_max, params)
-        return await self._bid(caller, wish.lot, BidKind.MAX, wish.max, wish.key)
+        return await self._bid(caller, wish.lot, BidKind.MAX, wish.max, check_key(wish.key))
 
     def _check_bidder(self, caller: Caller) -> None:
         if caller.role not in BIDDERS:
@@ -266,7 +266,6 @@ class LotCalls:
     async def _bid(
         self, caller: Caller, lot_id: str, kind: BidKind, amount: int, key: str
     ) -> bytes:
-        check_key(key)
         room = self._rooms.get(caller.room)
         if room is None or lot_id not in room.lots:
             raise Refused(Reason.NOT_OPEN, "there is no such lot in this room")

@@ -30,6 +30,8 @@ MAX_TAPS: Final = 1_000
 """Taps in one call; the rate cap counts far fewer, so more only wastes bytes."""
 
 Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT)]
+_Offer = Annotated[int, Meta(ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
+"""What somebody bids. Nothing and less is a whole number too: the rules call it too low."""
 _FromPrice = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
 _SoftCloseMs = Annotated[int, Meta(ge=1, le=MAX_SOFT_CLOSE_MS)]
 _Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")]
@@ -79,16 +81,16 @@ class BidPlaceParams(msgspec.Struct, frozen=True):
     """`bid.place`."""
 
     lot: _LotName
-    amount: Amount
-    key: str
+    amount: _Offer
+    key: object = None
 
 
 class BidMaxParams(msgspec.Struct, frozen=True):
     """`bid.max`."""
 
     lot: _LotName
-    max: Amount
-    key: str
+    max: _Offer
+    key: object = None
 
 
 class CheerTapParams(msgspec.Struct, frozen=True):
@@ -127,10 +129,11 @@ def _sentence(problem: str) -> str:
     return f"{field}: {what[:1].lower()}{what[1:]}" if field else what
 
 
-def check_key(key: str) -> None:
-    """Refuse a key that cannot be an idempotency key."""
-    if not 1 <= len(key) <= MAX_KEY:
-        raise Refused(Reason.BAD_KEY, f"key must have 1 to {MAX_KEY} characters")
+def check_key(key: object) -> str:
+    """The key, or Refused with BAD_KEY where it is missing or no idempotency key."""
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY:
+        raise Refused(Reason.BAD_KEY, f"key must be a text of 1 to {MAX_KEY} characters")
+    return key
 
 
 def check_text(field: str, text: str) -> str:

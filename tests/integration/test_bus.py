@@ -195,18 +195,19 @@ async def test_rpc_answers_refuses_and_hides_its_own_failures(
 
 
 async def test_rpcs_run_side_by_side_up_to_a_bound() -> None:
+    beyond = 2 + Limits().max_calls
     async with running_bus() as server, connect(server.url) as ws:
         await enter(ws, server.token())
-        await send(ws, *({"id": n, "rpc": {"method": "wait"}} for n in range(2, 18)))
-        await send(ws, {"id": 18, "rpc": {"method": "echo"}})
+        await send(ws, *({"id": n, "rpc": {"method": "wait"}} for n in range(2, beyond)))
+        await send(ws, {"id": beyond, "rpc": {"method": "echo"}})
         assert await receive(ws) == [
-            {"id": 18, "error": {"code": 111, "message": "busy", "temporary": True}}
+            {"id": beyond, "error": {"code": 111, "message": "busy", "temporary": True}}
         ]
         server.rooms.gate.set()
         answered: set[int] = set()
-        while len(answered) < 16:
+        while len(answered) < beyond - 2:
             answered |= {answer["id"] for answer in await receive(ws)}
-        assert answered == set(range(2, 18))
+        assert answered == set(range(2, beyond))
 
 
 async def test_subscribe_by_role() -> None:

@@ -254,9 +254,8 @@ async def test_lot_of_another_room_does_not_exist(house: House) -> None:
         ("bid.place", b'{"lot":"l","amount":1.0,"key":"k"}', "amount"),
         ("bid.place", b'{"lot":"l","amount":true,"key":"k"}', "amount"),
         ("bid.place", b'{"lot":"l","amount":"1","key":"k"}', "amount"),
-        ("bid.place", b'{"lot":"l","amount":0,"key":"k"}', "amount"),
         ("bid.place", b'{"lot":"l","amount":9007199254740992,"key":"k"}', "amount"),
-        ("bid.max", b'{"lot":"l","max":-1,"key":"k"}', "max"),
+        ("bid.max", b'{"lot":"l","max":-9007199254740992,"key":"k"}', "max"),
         ("cheer.tap", b'{"kind":"","count":1}', "kind"),
         ("cheer.tap", b'{"kind":"a b","count":1}', "kind"),
         ("cheer.tap", b'{"kind":"a","count":0}', "count"),
@@ -312,8 +311,15 @@ async def test_impossible_lot_is_refused_with_the_field(
     assert house.heard == []
 
 
-@pytest.mark.parametrize("key", ["", "k" * 129])
-async def test_key_must_have_1_to_128_characters(house: House, key: str) -> None:
+@pytest.mark.parametrize("amount", [0, -1, -(2**53) + 1])
+async def test_nothing_and_less_are_too_low(house: House, amount: int) -> None:
+    lot = await house.lot()
+    refused = await house.refused(ANN, "bid.place", lot=lot, amount=amount, key="k")
+    assert (refused.reason, refused.detail) == (Reason.TOO_LOW, {"minimum": 1_000})
+
+
+@pytest.mark.parametrize("key", ["", "k" * 129, None, 7, ["k"]])
+async def test_key_must_have_1_to_128_characters(house: House, key: object) -> None:
     lot = await house.lot()
     refused = await house.refused(ANN, "bid.place", lot=lot, amount=1_000, key=key)
     assert refused.reason is Reason.BAD_KEY
