@@ -181,13 +181,16 @@ export class WhepPlayer {
       // Interaction comes before smoothness: ask for the smallest buffer that holds.
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
       stream.addTrack(track);
+      if (video.srcObject === stream) return;
+      // Not before there is an answer: a video without data holds up the page's load event.
+      video.srcObject = stream;
+      void play(video);
     };
     pc.onconnectionstatechange = () => {
       if (pc.connectionState === "failed" || pc.connectionState === "closed") this.#onLost(leg);
     };
     video.muted = true;
-    video.srcObject = stream;
-    void play(video);
+    video.srcObject = null;
     onFirstFrame(video, () => this.#show(leg));
     return leg;
   }
