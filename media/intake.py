@@ -145,7 +145,7 @@ class Intake:
         if dirty:
             for layer in dirty:
                 try:
-                    self.forwarded += layer.fan_out(port)
+                    self.forwarded += layer.fan_out(port, now)
                 except Exception:
                     count_drop(self.drops, DropReason.INTERNAL)
                     self._log_fault(now)

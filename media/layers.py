@@ -188,8 +188,7 @@ class LayerChooser:
         is_known: bool,
         can_probe: bool,
     ) -> Choice:
-        at = allowed.index(current) if current in allowed else -1
-        above = allowed[at + 1 :]
+        above = allowed[allowed.index(current) + 1 :] if current in allowed else []
         is_new = self.changed_at is not None and now - self.changed_at < UP_HOLD_S
         rested = not is_new and now >= self._held_until
         if not above or not rested:

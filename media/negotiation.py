@@ -135,12 +135,14 @@ def answer_play(
     sources: Sequence[Codec] = (),
     *,
     extensions: Collection[ExtensionUri] = PLAY_EXTENSIONS,
+    audio_extensions: Collection[ExtensionUri] = (),
 ) -> PlayPlan:
     """Answer a WHEP offer: send on the first picture and sound line, every common codec.
 
     `sources` are the live camera's codecs, which come first in the answer. `extensions`
-    are those that the caller is going to write; without TRANSPORT_CC among them,
-    transport-cc feedback is not agreed either and browsers estimate by REMB.
+    and `audio_extensions` are those that the caller is going to write; without
+    TRANSPORT_CC among them, transport-cc feedback is not agreed either and browsers
+    estimate by REMB.
     Raises SdpError and NoCodec like `answer_publish`.
     """
     chosen = _choose(offer, ("sendrecv", "recvonly"))
@@ -156,7 +158,7 @@ def answer_play(
             section.kind,
             section.mid,
             ordered,
-            _common_extensions(section, extensions),
+            _common_extensions(section, extensions if is_video else audio_extensions),
             ssrc=ids.video_ssrc if is_video else ids.audio_ssrc,
             rtx_ssrc=rtx_ssrc if has_rtx else 0,
         )

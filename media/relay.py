@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from interact.protocol import Reason, Refused, is_camera_name, is_identity, is_room_name
 from media.events import EventBoard, EventStream
+from media.extensions import WRITTEN
 from media.intake import Intake
 from media.negotiation import (
     Codec,
@@ -204,7 +205,7 @@ class Relay:
         ssrcs = [*{self._rng.randrange(1, 1 << 32) for _ in range(8)}][:4]
         ids = PlayIds(cname, "livehouse", ssrcs[0], ssrcs[1], ssrcs[2], ssrcs[3])
         sources: list[Codec] = [track.codec for track in publisher.tracks]
-        plan = answer_play(parse_offer(sdp), local, ids, sources, extensions=())
+        plan = answer_play(parse_offer(sdp), local, ids, sources, extensions=WRITTEN)
         viewer = Viewer(self._session_id(bearer), room, identity, camera_name, plan, cname)
         self._add(viewer, plan.remote, local.ice_ufrag, now)
         for line in (plan.video, plan.audio):

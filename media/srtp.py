@@ -162,10 +162,12 @@ class SrtpSender(Protocol):
         ts_offset: int,
         payload_type: int,
         ssrc: int,
+        extensions: bytes = b"",
     ) -> int:
         """Write every packet of a burst to `out` from `at` on, back to back; the end.
 
-        A packet's wire form is 12 bytes of header, its payload and `tag_bytes`. Sequence
+        A packet's wire form is 12 bytes of header, `extensions` (a whole block, the same
+        for all of them), its payload and `tag_bytes`. Sequence
         number and timestamp are the source's plus the offsets; the extended sequence
         number plus its offset must lie in 0 .. 2**48 - 1. Called once per track, viewer
         and burst.
@@ -206,20 +208,26 @@ class GcmSender(_RtcpSender):
         ts_offset: int,
         payload_type: int,
         ssrc: int,
+        extensions: bytes = b"",
         pack: Any = _HEADER.pack,
     ) -> int:
         encrypt = self._encrypt
+        first = 0x90 if extensions else 0x80
+        header_bytes = 12 + len(extensions)
         nonce_base = self._salt ^ (ssrc << 48)
         for seq, rtp_ts, marker, payload in packets:
             index = seq + seq_offset
-            header = pack(
-                0x80,
-                marker | payload_type,
-                index & 0xFFFF,
-                (rtp_ts + ts_offset) & 0xFFFFFFFF,
-                ssrc,
+            header = (
+                pack(
+                    first,
+                    marker | payload_type,
+                    index & 0xFFFF,
+                    (rtp_ts + ts_offset) & 0xFFFFFFFF,
+                    ssrc,
+                )
+                + extensions
             )
-            body = at + 12
+            body = at + header_bytes
             end = body + len(payload) + 16
             out[at:body] = header
             encrypt((nonce_base ^ index).to_bytes(12, "big"), payload, header, out[body:end])
@@ -248,7 +256,10 @@ class LibSrtpSender(_RtcpSender):
         ts_offset: int,
         payload_type: int,
         ssrc: int,
+        extensions: bytes = b"",
     ) -> int:
+        first = 0x90 if extensions else 0x80
+        header_bytes = HEADER_BYTES + len(extensions)
         if out is not self._out:
             self._out = out
             self._base = ffi.from_buffer(out)
@@ -257,17 +268,19 @@ class LibSrtpSender(_RtcpSender):
         protect = lib.srtp_protect
         pack_into = _HEADER.pack_into
         for seq, rtp_ts, marker, payload in packets:
-            body = at + HEADER_BYTES
+            body = at + header_bytes
             end = body + len(payload)
             pack_into(
                 out,
                 at,
-                0x80,
+                first,
                 marker | payload_type,
                 (seq + seq_offset) & 0xFFFF,
                 (rtp_ts + ts_offset) & 0xFFFFFFFF,
                 ssrc,
             )
+            if extensions:
+                out[at + HEADER_BYTES : body] = extensions
             out[body:end] = payload
             n[0] = end - at
             status = protect(self._handle, base + at, n)

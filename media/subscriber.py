@@ -17,12 +17,14 @@ else happens when something changes.
 from __future__ import annotations
 
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from media.drops import DropReason, Drops, count_drop
+from media.extensions import ExtensionIds, ids_of, write_block
 from media.negotiation import Codec, Line, match_codec
 from media.rtp.feedback import ResendLimiter
 from media.rtp.history import Packet
@@ -72,6 +74,7 @@ class OutLine:
         "_sources",
         "codec",
         "drops",
+        "extension_ids",
         "first_sent_at",
         "fraction_lost",
         "jitter",
@@ -119,6 +122,8 @@ class OutLine:
         self.rewriter = Rewriter(rng.randrange(1, 1 << 15), rng.randrange(1 << 31), clock_rate)
         self.codec: Codec | None = None
         self.payload_type = 0
+        self.extension_ids: ExtensionIds | None = None
+        """What packets of the present codec carry; None where a resend must repeat every byte."""
         self.last: Packet | None = None
         """The newest packet sent of the current source."""
         self.rtt_s = DEFAULT_RTT_S
@@ -241,7 +246,9 @@ class OutLine:
         if rewriter.picture_offset or rewriter.tl0_offset:
             assert self.codec is not None
             packets = burst.shifted(self.codec.name, rewriter.picture_offset, rewriter.tl0_offset)
-        runs, size = burst.plan(HEADER_BYTES + sender.tag_bytes)
+        ids = self.extension_ids
+        block = burst.block(ids) if ids is not None else b""
+        runs, size = burst.plan(HEADER_BYTES + len(block) + sender.tag_bytes)
         at = port.reserve(size)
         sender.protect(
             port.out,
@@ -251,6 +258,7 @@ class OutLine:
             rewriter.ts_offset,
             self.payload_type,
             self.ssrc,
+            block,
         )
         for start, length, segment, count in runs:
             port.queue(destination, at + start, length, segment, count)
@@ -294,13 +302,19 @@ class OutLine:
             count_drop(self.drops, DropReason.NOT_CONNECTED, len(packets))
             return 0
         port = self._port
-        runs, size = plan_runs([len(p[3]) for p in packets], HEADER_BYTES + sender.tag_bytes)
+        block = b""
+        if self.extension_ids is not None:
+            block = write_block(
+                self.extension_ids, time.monotonic(), with_playout=True, captured_unix_s=None
+            )
+        overhead = HEADER_BYTES + len(block) + sender.tag_bytes
+        runs, size = plan_runs([len(p[3]) for p in packets], overhead)
         at = port.reserve(size)
         if payload_type < 0:
             payload_type, ssrc = self.payload_type, self.ssrc
             self.packets += len(packets)
             self.payload_bytes += sum(len(p[3]) for p in packets)
-        sender.protect(port.out, at, packets, 0, 0, payload_type, ssrc)
+        sender.protect(port.out, at, packets, 0, 0, payload_type, ssrc, block)
         for start, length, segment, count in runs:
             port.queue(destination, at + start, length, segment, count)
         return len(packets)
@@ -446,6 +460,8 @@ class OutLine:
         self.layer = layer
         self.codec = layer.codec
         self.payload_type = codec.payload_type
+        has_rtx = self.rtx_ssrc and codec.rtx is not None
+        self.extension_ids = ids_of(self.line.extensions) if has_rtx else None
         self.last = None
         self._sources[layer.number] = layer
         if len(self._sources) > 2:

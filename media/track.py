@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from media.drops import DropReason
+from media.extensions import CAPTURE_INTERVAL_S, ExtensionIds, write_block
 from media.negotiation import Codec, Line
 from media.rtp.feedback import KeyFrameRequests, PublisherClock, StreamClock
 from media.rtp.history import AUDIO_PACKETS, VIDEO_PACKETS, KeyFrameCache, Packet, PacketRing
@@ -68,10 +69,34 @@ def plan_runs(lengths: list[int], overhead: int) -> tuple[list[Run], int]:
 class Burst:
     """What one receive burst brought of one layer, ready to be sent many times."""
 
-    __slots__ = ("_plans", "_shifted", "first_seq", "newest", "packets", "payload_bytes")
+    __slots__ = (
+        "_blocks",
+        "_plans",
+        "_shifted",
+        "captured_unix_s",
+        "first_seq",
+        "has_key",
+        "newest",
+        "packets",
+        "payload_bytes",
+        "sent_at",
+    )
 
-    def __init__(self, packets: list[OutPacket], first_seq: int, newest: Packet) -> None:
+    def __init__(
+        self,
+        packets: list[OutPacket],
+        first_seq: int,
+        newest: Packet,
+        sent_at: float = 0.0,
+        *,
+        has_key: bool = False,
+        captured_unix_s: float | None = None,
+    ) -> None:
         self.packets = packets
+        self.sent_at = sent_at
+        self.has_key = has_key
+        self.captured_unix_s = captured_unix_s
+        """When its one frame was taken, if it has only one and viewers are to be told."""
         self.first_seq = first_seq
         """The lowest extended number in it."""
         self.newest = newest
@@ -79,6 +104,16 @@ class Burst:
         self.payload_bytes = sum(len(packet[3]) for packet in packets)
         self._plans: dict[int, tuple[list[Run], int]] = {}
         self._shifted: dict[tuple[int, int], list[OutPacket]] = {}
+        self._blocks: dict[ExtensionIds, bytes] = {}
+
+    def block(self, ids: ExtensionIds) -> bytes:
+        """The extension block of all its packets, for lines that agreed on these ids."""
+        block = self._blocks.get(ids)
+        if block is None:
+            block = self._blocks[ids] = write_block(
+                ids, self.sent_at, with_playout=self.has_key, captured_unix_s=self.captured_unix_s
+            )
+        return block
 
     def plan(self, overhead: int) -> tuple[list[Run], int]:
         """GSO runs and bytes of the whole burst for packets with this much around a payload."""
@@ -106,6 +141,8 @@ class Layer:
     __slots__ = (
         "_burst",
         "_burst_first",
+        "_burst_has_key",
+        "_capture_told_at",
         "_is_key_start",
         "_key_ts",
         "_request_key",
@@ -168,6 +205,8 @@ class Layer:
         self._restarts = 0
         self._burst: list[OutPacket] = []
         self._burst_first = 0
+        self._burst_has_key = False
+        self._capture_told_at = 0.0
         self._is_key_start = KEY_START.get(codec.name, never_key_start)
         self._key_ts = -1
 
@@ -236,6 +275,7 @@ class Layer:
 
     def _note_key_frame(self, packet: Packet) -> None:
         self.key_frame_count += 1
+        self._burst_has_key = True
         self.key_requests.key_frame_arrived()
         self.receiver.key_frame_arrived(packet.seq)
         size = picture_size(self.codec.name, packet.payload, 0, len(packet.payload))
@@ -249,7 +289,7 @@ class Layer:
         for line in waiting:
             line.begin(self, first)
 
-    def fan_out(self, port: UdpPort) -> int:
+    def fan_out(self, port: UdpPort, now: float) -> int:
         """Send what this burst brought to every live line; how many packets that made."""
         packets = self._burst
         newest = self.ring.newest
@@ -259,10 +299,23 @@ class Layer:
         lines = self.lines
         if not lines:
             return 0
-        burst = Burst(packets, self._burst_first, newest)
+        has_key, self._burst_has_key = self._burst_has_key, False
+        captured = None
+        if self.is_video and (has_key or now - self._capture_told_at >= CAPTURE_INTERVAL_S):
+            captured = self._captured(packets, now)
+        burst = Burst(
+            packets, self._burst_first, newest, now, has_key=has_key, captured_unix_s=captured
+        )
         for line in lines:
             line.send_burst(burst, port)
         return len(lines) * len(packets)
+
+    def _captured(self, packets: list[OutPacket], now: float) -> float | None:
+        rtp_ts = packets[0][1]
+        if any(packet[1] != rtp_ts for packet in packets):
+            return None
+        self._capture_told_at = now
+        return self.clock.unix_at(rtp_ts)
 
     @property
     def has_burst(self) -> bool:

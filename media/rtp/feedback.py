@@ -160,6 +160,14 @@ class StreamClock:
             return None
         return self._rtp_ts + round((unix_s - offset - self._ntp_unix) * self.clock_rate)
 
+    def unix_at(self, rtp_ts: int) -> float | None:
+        """The moment of our clock (Unix seconds) that an extended timestamp belongs to: when
+        it was captured. None before the publisher's first report."""
+        offset = self._clock.offset_s
+        if offset is None or not self.has_report:
+            return None
+        return self._ntp_unix + (rtp_ts - self._rtp_ts) / self.clock_rate + offset
+
 
 def round_trip_s(report: ReceptionReport, ntp_now: int) -> float | None:
     """The round trip that a reception report shows, in seconds (RFC 3550 §6.4.1).

@@ -96,7 +96,7 @@ def port() -> Iterator[RecordingPort]:
 def feed(layer: Layer, port: UdpPort, first: int, payloads: list[bytes], now: float) -> None:
     for i, payload in enumerate(payloads):
         assert layer.receive(first + i, (first + i) * 3000, True, payload, now) is None
-    layer.fan_out(port)
+    layer.fan_out(port, now)
 
 
 def test_line_waits_for_a_key_frame_and_starts_with_it(port: RecordingPort) -> None:
@@ -210,7 +210,7 @@ def test_publisher_restart_with_new_numbers_continues_at_its_key_frame(
     # Two packets in a row after a jump are a restart (RFC 3550 §A.1), the first is not.
     assert layer.receive(30_000, 5, True, DELTA, 1.1) is DropReason.REPEATED
     assert layer.receive(30_001, 6, True, DELTA, 1.1) is None
-    layer.fan_out(port)
+    layer.fan_out(port, 1.0)
     assert bench.sent() == []
     feed(layer, port, 30_002, [KEY, DELTA], 1.2)
     after = bench.sent()
