@@ -34,7 +34,7 @@ _Offer = Annotated[int, Meta(ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
 """What somebody bids. Nothing and less is a whole number too: the rules call it too low."""
 _FromPrice = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
 _SoftCloseMs = Annotated[int, Meta(ge=1, le=MAX_SOFT_CLOSE_MS)]
-_Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")]
+_Word = Annotated[str, Meta(pattern=r"^[^\s\x00-\x1f\x7f]{1,32}\Z")]
 _LotName = Annotated[str, Meta(min_length=1, max_length=64)]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -94,7 +94,7 @@ class BidMaxParams(msgspec.Struct, frozen=True):
 
 
 class CheerTapParams(msgspec.Struct, frozen=True):
-    """`cheer.tap`; kind and team are words of 1-32 letters, digits, dots, dashes."""
+    """`cheer.tap`; kind and team are 1-32 characters without white space (an emoji is fine)."""
 
     kind: _Word
     count: Annotated[int, Meta(ge=1, le=MAX_TAPS)]

@@ -17,6 +17,11 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PINNED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==", re.MULTILINE)
 
 
+def protocol_pages() -> str:
+    """`docs/protocol.md` and the pages it is made of."""
+    return "\n".join(page.read_text() for page in sorted(ROOT.glob("docs/protocol*.md")))
+
+
 def anchors(text: str) -> set[str]:
     """Anchors a Markdown page offers, by the usual rule for headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
@@ -62,12 +67,12 @@ def test_lock_files_name_no_download_host() -> None:
 
 @pytest.mark.parametrize("vocabulary", [Event, Reason, Role])
 def test_protocol_page_names_every_word(vocabulary: type[Event | Reason | Role]) -> None:
-    page = (ROOT / "docs/protocol.md").read_text()
+    page = protocol_pages()
     assert [word.value for word in vocabulary if f"`{word.value}`" not in page] == []
 
 
 def test_protocol_page_names_every_code() -> None:
-    page = (ROOT / "docs/protocol.md").read_text()
+    page = protocol_pages()
     codes = [*REFUSAL_CODES.values(), *(int(c) for c in BusError), *(int(c) for c in Disconnect)]
     assert [code for code in codes if re.search(rf"\b{code}\b", page) is None] == []
 
