@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +29,7 @@ LOT = {
     "increment": 100,
     "duration_ms": 60_000,
 }
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 SDP = {"Content-Type": "application/sdp"}
 
 
@@ -61,6 +63,9 @@ async def refused(
 
 
 async def test_guest_joins_and_may_watch_but_not_publish(server: Server) -> None:
+    await refused(server, "not_allowed", 403, "GET", "/api/v1/rooms/lobby/join")
+    made = await server.http.get("/api/v1/rooms/lobby", headers=server.bearer("lobby", "host"))
+    assert made.status_code == 200  # the first use of a host's token makes the room
     joined = (await server.http.get("/api/v1/rooms/lobby/join")).json()
     assert joined["identity"].startswith("guest-")
     assert 0 < len(joined["name"]) <= 8
@@ -91,7 +96,7 @@ async def test_room_with_options_closes_to_guests(server: Server) -> None:
     )
     assert made.status_code == 201, made.text
     assert (made.json()["title"], made.json()["open"]) == ("VIP", False)
-    await refused(server, "no_token", 401, "GET", "/api/v1/rooms/vip/join")
+    await refused(server, "not_allowed", 403, "GET", "/api/v1/rooms/vip/join")
     opened = await server.http.patch("/api/v1/rooms/vip", json={"open": True}, headers=host)
     assert (opened.json()["title"], opened.json()["open"]) == ("VIP", True)
     assert (await server.http.get("/api/v1/rooms/vip/join")).status_code == 200
@@ -325,6 +330,13 @@ async def test_metrics_have_no_label_from_the_wire(server: Server) -> None:
     text = (await server.http.get("/metrics")).text
     assert "secret-room-name" not in text and "unknown/path" not in text
     assert 'route="/v/{room}"' in text
+
+
+async def test_every_live_metric_has_its_line_in_the_operations_page(server: Server) -> None:
+    page = OPERATIONS.read_text()
+    for line in (await server.http.get("/metrics")).text.splitlines():
+        if line.startswith("# TYPE livehouse_"):
+            assert f"| `{line.split()[2]}` |" in page, line
 
 
 async def test_no_token_reaches_the_log(server: Server) -> None:
