@@ -271,19 +271,20 @@ class Peer:
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 await dtls.start(parameters)
+            if dtls._state is State.CONNECTED and dtls.material is not None and dtls._task:
+                self._connected(*dtls.material)
+                dtls.material = None
+                await dtls._task
+                reason = CloseReason.BY_PEER
         except TimeoutError:
             reason = CloseReason.TIMEOUT
-        if dtls._state is not State.CONNECTED or dtls.material is None or dtls._task is None:
-            logger.info("dtls.failed ufrag=%s reason=%s", self.ufrag, reason)
-            self.close(reason)
-            return
-        self._connected(*dtls.material)
-        dtls.material = None
-        try:
-            await dtls._task
         finally:
-            dtls._task.cancel()
-        self.close(CloseReason.BY_PEER)
+            # Whatever ended it, a fault of ours included: the session must not linger.
+            if dtls._task is not None:
+                dtls._task.cancel()
+            if self.state is not PeerState.CLOSED:
+                logger.info("peer.end ufrag=%s reason=%s", self.ufrag, reason)
+                self.close(reason)
 
     def _connected(self, profile_name: str, material: bytes) -> None:
         profile = _PROFILE_BY_NAME[profile_name]
