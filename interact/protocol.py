@@ -88,6 +88,7 @@ class Reason(StrEnum):
     NO_SESSION = "no_session"
     NO_CAMERA = "no_camera"
     ETAG_MISMATCH = "etag_mismatch"
+    ETAG_MISSING = "etag_missing"
     FULL = "full"
     # Ours.
     UNAVAILABLE = "unavailable"

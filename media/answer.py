@@ -15,11 +15,14 @@ from media.sdp import Codec, Offer
 FEEDBACK: Final = ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")
 """RTCP feedback that we agree to where it is offered (RFC 4585, RFC 5104)."""
 
+_ICE_OPTIONS: Final = ("a=ice-lite", "a=ice-options:trickle ice2")
+"""The same in an answer and in the answer to a restart (RFC 9725 §4.3.3)."""
+
 
 def restart_fragment(plan: PublishPlan | PlayPlan, local: Local) -> str:
     """The body that answers an ICE restart (RFC 9725 §4.3.3, RFC 8840 §9)."""
     lines = [line for line in (plan.audio, plan.video) if line is not None]
-    out = ["a=ice-lite", "a=ice-options:trickle ice2"]
+    out = list(_ICE_OPTIONS)
     out.append("a=group:BUNDLE " + " ".join(line.mid for line in lines))
     for index, line in enumerate(lines):
         out.append(f"m={line.kind} 9 UDP/TLS/RTP/SAVPF {line.codecs[0].payload_type}")
@@ -40,7 +43,7 @@ def write_answer(
         f"o=livehouse {local.session_id} 1 IN IP4 127.0.0.1",
         "s=-",
         "t=0 0",
-        "a=ice-lite",
+        *_ICE_OPTIONS,
         "a=extmap-allow-mixed",
         "a=msid-semantic: WMS *",
         "a=group:BUNDLE " + " ".join(lines),
@@ -64,7 +67,7 @@ def write_answer(
         out += _ice_lines(local)
         out += [f"a=fingerprint:{name} {digest}" for name, digest in local.fingerprints]
         out.append("a=setup:active" if section.setup == "passive" else "a=setup:passive")
-        out.append("a=rtcp-mux")
+        out += ["a=rtcp-mux", "a=rtcp-mux-only"]  # RFC 9725 §4.4.1
         if section.rtcp_rsize:
             out.append("a=rtcp-rsize")
         out += [f"a=extmap:{number} {uri}" for uri, number in line.extensions.items()]

@@ -40,6 +40,7 @@ STATUS: Final[dict[Reason, int]] = {
     Reason.NO_CAMERA: 404,
     Reason.BAD_STATE: 409,
     Reason.ETAG_MISMATCH: 412,
+    Reason.ETAG_MISSING: 428,
     Reason.TOO_LARGE: 413,
     Reason.NO_CODEC: 422,
     Reason.FULL: 503,

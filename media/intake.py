@@ -85,9 +85,19 @@ class Intake:
         """Expect checks for `peer` by its present fragments."""
         self._by_ufrag[peer.ufrag] = (peer, peer.remote_ufrag)
 
-    def forget_ufrag(self, ufrag: str) -> None:
-        """Credentials replaced by an ICE restart are no longer good."""
-        self._by_ufrag.pop(ufrag, None)
+    def restart(self, peer: Peer, ufrag: str, remote_ufrag: str) -> None:
+        """Give `peer` new credentials. Those it had stay good until the next restart.
+
+        Its old path is checked and used until the new one works (RFC 8445 §9); an error
+        answer there would make a browser give up what still carries its picture.
+        """
+        old = peer.ufrag
+        for known in [u for u, (p, _) in self._by_ufrag.items() if p is peer and u != old]:
+            del self._by_ufrag[known]
+        peer.ufrag = ufrag
+        peer.remote_ufrag = remote_ufrag
+        peer.is_nominated = False
+        self.add(peer)
 
     def remove(self, peer: Peer) -> None:
         """Forget a closed peer."""
@@ -235,7 +245,8 @@ class Intake:
         if peer.state is PeerState.CLOSED:
             return
         self._learn(peer, key)
-        if peer.destination is None or check.is_nominated or not peer.is_nominated:
+        is_current = check.local_ufrag == peer.ufrag
+        if is_current and (peer.destination is None or check.is_nominated or not peer.is_nominated):
             if peer.destination is None or peer.destination.key != key:
                 peer.destination = to
             peer.is_nominated = peer.is_nominated or check.is_nominated

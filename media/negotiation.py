@@ -4,7 +4,8 @@ We relay packets and never decode them, so an answer accepts every codec that ca
 carried through and says which payload type means what. A camera has one picture and one
 sound, a viewer one line for each: the first usable m-line of each kind is taken, all
 others (data channels too) are refused with port 0. A picture or sound that we cannot carry
-refuses the whole offer instead, so nobody is on air half without knowing.
+refuses the whole offer instead, and so does a second one, so nobody is on air half without
+knowing. A viewer that takes nothing the camera sends is refused with what would work.
 
 Choices:
 
@@ -89,27 +90,21 @@ PLAY_EXTENSIONS: Final = (
 
 
 class NoCodec(Refused):
-    """No codec in common. `detail["codecs"]` lists what would work."""
+    """No codec in common. `detail["supported"]` lists those of which any one would work."""
 
-    def __init__(self, kind: str) -> None:
-        codecs = RELAYED[kind]
-        note = " (packetization-mode=1)" if kind == "video" else ""
-        super().__init__(
-            Reason.NO_CODEC,
-            f"The offer has no {kind} codec that can be relayed. "
-            f"Any of these would work: {', '.join(codecs)}{note}.",
-            kind=kind,
-            codecs=list(codecs),
-        )
+    def __init__(self, kind: str, message: str, supported: Iterable[str]) -> None:
+        super().__init__(Reason.NO_CODEC, message, kind=kind, supported=list(supported))
 
 
 def answer_publish(offer: Offer, local: Local) -> PublishPlan:
     """Answer a WHIP offer: receive the first usable picture and the first usable sound.
 
-    Raises SdpError where lines are not bundled or nothing is offered to us, NoCodec where
-    a line has no codec that we relay.
+    Raises SdpError where lines are not bundled, nothing is offered to us or more than one
+    picture or sound is (RFC 9725 §4.4.2: never half a session), NoCodec where a line has no
+    codec that we relay.
     """
     chosen = _choose(offer, ("sendrecv", "sendonly"))
+    _check_one_of_each(offer)
     lines: dict[str, Line] = {}
     for section in chosen:
         codecs = _relayable(section)
@@ -143,13 +138,15 @@ def answer_play(
     and `audio_extensions` are those that the caller is going to write; without
     TRANSPORT_CC among them, transport-cc feedback is not agreed either and browsers
     estimate by REMB.
-    Raises SdpError and NoCodec like `answer_publish`.
+    Raises SdpError and NoCodec like `answer_publish`, and NoCodec also where the peer takes
+    none of a line's `sources`: nothing would ever be shown.
     """
     chosen = _choose(offer, ("sendrecv", "recvonly"))
     lines: dict[str, Line] = {}
     for section in chosen:
         codecs = _relayable(section)
         first = [c for c in (match_codec(codecs, source) for source in sources) if c is not None]
+        _check_playable(section.kind, sources, first)
         ordered = tuple(dict.fromkeys((*first, *codecs)))
         is_video = section.kind == "video"
         has_rtx = any(codec.rtx is not None for codec in ordered)
@@ -216,6 +213,34 @@ def _choose(offer: Offer, directions: tuple[str, ...]) -> list[Section]:
     return chosen
 
 
+def _check_one_of_each(offer: Offer) -> None:
+    for kind in RELAYED:
+        sending = [
+            s
+            for s in offer.sections
+            if s.kind == kind and s.is_media and s.direction in ("sendrecv", "sendonly")
+        ]
+        if len(sending) > 1:
+            raise SdpError(
+                f"The offer sends {len(sending)} {kind} lines; a camera has one. "
+                "Layers of one picture belong on one line (a=simulcast)."
+            )
+
+
+def _check_playable(kind: str, sources: Sequence[Codec], found: Sequence[Codec]) -> None:
+    """Raise NoCodec when the camera sends `kind` now and the peer takes none of it."""
+    live = [s.name for s in sources if _CANONICAL.get(s.name.lower()) in RELAYED[kind]]
+    if not live or any(_CANONICAL.get(c.name.lower()) in RELAYED[kind] for c in found):
+        return
+    names = list(dict.fromkeys(live))
+    raise NoCodec(
+        kind,
+        f"The camera sends {' and '.join(names)}, which the offer's {kind} line does not take. "
+        f"Any of these would work: {', '.join(names)}.",
+        names,
+    )
+
+
 def _relayable(section: Section) -> tuple[Codec, ...]:
     """The section's codecs that we carry, spelled our way. Raises NoCodec if there are none."""
     allowed = RELAYED[section.kind]
@@ -242,7 +267,13 @@ def _relayable(section: Section) -> tuple[Codec, ...]:
             )
         )
     if not found:
-        raise NoCodec(section.kind)
+        note = " (H264 with packetization-mode=1)" if section.kind == "video" else ""
+        raise NoCodec(
+            section.kind,
+            f"The offer has no {section.kind} codec that can be relayed. "
+            f"Any of these would work: {', '.join(allowed)}{note}.",
+            allowed,
+        )
     return tuple(found)
 
 

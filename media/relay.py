@@ -221,27 +221,25 @@ class Relay:
     ) -> Restarted | None:
         """Trickled candidates (None) or an ICE restart.
 
-        We never send checks, so candidates need only be well-formed. Raises Refused:
-        NO_SESSION, BAD_SDP, ETAG_MISMATCH.
+        We never send checks, so candidates need only be well-formed. `if_match` is the
+        If-Match header; a restart names credentials that we have not seen, and `*`. Media
+        goes on over the old path until a check proves the new one.
+        Raises Refused: NO_SESSION, BAD_SDP, ETAG_MISSING, ETAG_MISMATCH.
+
+        RFC 9725 §4.3.1-4.3.3, RFC 9110 §13.1.1 (strong comparison).
         """
         session = self._session(room_name, session_id)
         fragment = parse_sdpfrag(sdpfrag)
-        peer = session.peer
-        tags = None if if_match is None else [tag.strip().strip('"') for tag in if_match.split(",")]
-        if fragment.ice_ufrag == peer.remote_ufrag:
-            if tags is not None and "*" not in tags and session.etag not in tags:
-                raise Refused(Reason.ETAG_MISMATCH, "the ICE session has been restarted since")
-            return None
-        # A restart names credentials that we have not seen; RFC 9725 §4.3.3: If-Match "*".
-        if tags is not None and "*" not in tags and session.etag not in tags:
+        if if_match is None:
+            raise Refused(Reason.ETAG_MISSING, "If-Match must hold the session's ETag, or *")
+        tags = [tag.strip().strip('"') for tag in if_match.split(",")]
+        if "*" not in tags and session.etag not in tags:
             raise Refused(Reason.ETAG_MISMATCH, "the ICE session has been restarted since")
+        peer = session.peer
+        if fragment.ice_ufrag == peer.remote_ufrag:
+            return None
         local = self._local()
-        old = peer.ufrag
-        peer.ufrag = local.ice_ufrag
-        peer.remote_ufrag = fragment.ice_ufrag
-        peer.is_nominated = False
-        self.intake.forget_ufrag(old)
-        self.intake.add(peer)
+        self.intake.restart(peer, local.ice_ufrag, fragment.ice_ufrag)
         session.etag = secrets.token_urlsafe(9)
         return Restarted(restart_fragment(session.plan, local), session.etag)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from interact.bus import Bus
@@ -17,6 +16,7 @@ from server import errors
 from server.auth import Tokens, load_or_create_secret
 from server.bridge import Bridge
 from server.children import WebChild
+from server.cors import Cors
 from server.guard import Guard
 from server.media_client import MediaPool, MediaWorker
 from server.metrics import Metrics
@@ -28,10 +28,8 @@ STATIC: Final = Path(__file__).resolve().parent / "static"
 VERSION: Final = "1"
 """Of the HTTP interface; the path says it too."""
 
-_EXPOSED: Final = ("Location", "ETag", "Link", "Accept-Patch", "Accept-Post", "Retry-After")
 _ENGINE_GAUGES: Final = frozenset({"waiting", "channels_in_memory"})
 _ROOM_GAUGES: Final = frozenset({"rooms", "lots_active", "lots_idle"})
-_CORS_MAX_AGE_S: Final = 86_400
 
 _DESCRIPTION: Final = """\
 Rooms, lots and tokens by REST; publishing by WHIP, watching by WHEP. Everything live is on
@@ -92,12 +90,5 @@ def create_app(services: Services) -> ASGIApp:
     for router in (health.router, signaling.router, rooms.router, tokens.router, pages.router):
         app.include_router(router)
     errors.install(app, services.metrics.refused)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(services.settings.allow_origin),
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        allow_headers=["Authorization", "Content-Type", "If-Match"],
-        expose_headers=list(_EXPOSED),
-        max_age=_CORS_MAX_AGE_S,
-    )
+    app.add_middleware(Cors, allow_origins=services.settings.allow_origin)
     return Guard(app, services.metrics)

@@ -29,7 +29,7 @@ MAX_GUEST_TTL_S: Final = 30 * 86_400
 
 _ICE_SERVER = re.compile(
     r"(?P<scheme>stuns?|turns?):(?:(?P<user>[^:@\s]+):(?P<password>[^@\s]+)@)?"
-    r"(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?P<port>:\d{1,5})?(?P<query>\?transport=(?:udp|tcp))?\Z"
+    r"(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?P<port>:\d{1,5})?(?:\?(?P<query>[!-~]+))?\Z"
 )
 _REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
 
@@ -55,6 +55,8 @@ class IceServer:
     url: str
     username: str | None = None
     credential: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    """Shared with the TURN server: credentials are made for each session, and end."""
 
 
 # ---------------------------------------------------------------- value parsers
@@ -159,12 +161,30 @@ def _base_url(value: object) -> str:
 
 
 def parse_ice_server(value: object) -> IceServer:
-    """Read `stun:HOST[:PORT]` or `turn:USER:PASSWORD@HOST[:PORT][?transport=tcp]`."""
+    """Read one of three forms; `?transport=udp` or `tcp` may follow each TURN form.
+
+    `stun:HOST[:PORT]`, `turn:USER:PASSWORD@HOST[:PORT]`, `turn:HOST[:PORT]?secret=SECRET`.
+    Raises ValueError.
+    """
     match = _ICE_SERVER.match(_text(value))
-    if match is None or match["scheme"].startswith("turn") != (match["user"] is not None):
+    if match is None:
         raise ValueError
-    url = f"{match['scheme']}:{match['host']}{match['port'] or ''}{match['query'] or ''}"
-    return IceServer(url, match["user"], match["password"])
+    query: dict[str, str] = {}
+    for part in (match["query"] or "").split("&") if match["query"] else ():
+        name, _, text = part.partition("=")
+        if name not in ("transport", "secret") or name in query or not text:
+            raise ValueError
+        query[name] = text
+    is_turn = match["scheme"].startswith("turn")
+    ways_in = (match["user"] is not None) + ("secret" in query)
+    if ways_in != is_turn or (query and not is_turn):
+        raise ValueError
+    url = f"{match['scheme']}:{match['host']}{match['port'] or ''}"
+    if "transport" in query:
+        if query["transport"] not in ("udp", "tcp"):
+            raise ValueError
+        url += f"?transport={query['transport']}"
+    return IceServer(url, match["user"], match["password"], query.get("secret"))
 
 
 def _list_of(parse_one: Parser) -> Parser:
@@ -279,7 +299,8 @@ class Settings:
     ice_server: tuple[IceServer, ...] = _option(
         (),
         Option(_list_of(parse_ice_server),
-               "stun:HOST[:PORT] or turn:USER:PASSWORD@HOST[:PORT][?transport=tcp]",
+               "stun:HOST[:PORT], turn:HOST[:PORT]?secret=SECRET[&transport=tcp] or "
+               "turn:USER:PASSWORD@HOST[:PORT][?transport=tcp]",
                "STUN or TURN server announced to WHIP and WHEP clients; repeatable", "URL",
                is_list=True),
     )  # fmt: skip
@@ -409,7 +430,8 @@ def _hide_secret(name: str, given: object) -> object:
     if name not in ("ice_server", "redis"):
         return given
     items = given if isinstance(given, list) else [given]
-    return ", ".join(re.sub(r":[^:@/]*@", ":…@", str(item)) for item in items)
+    hidden = (re.sub(r":[^:@/]*@", ":…@", str(item)) for item in items)
+    return ", ".join(re.sub(r"secret=[^&\s]*", "secret=…", item) for item in hidden)
 
 
 def _check_together(settings: Settings) -> None:

@@ -59,6 +59,7 @@ STATUS: Final[dict[Reason, HTTPStatus]] = {
     Reason.NO_SESSION: HTTPStatus.NOT_FOUND,
     Reason.NO_CAMERA: HTTPStatus.NOT_FOUND,
     Reason.ETAG_MISMATCH: HTTPStatus.PRECONDITION_FAILED,
+    Reason.ETAG_MISSING: HTTPStatus.PRECONDITION_REQUIRED,
     Reason.FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     Reason.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Reason.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -92,6 +93,7 @@ TITLES: Final[dict[Reason, str]] = {
     Reason.NO_SESSION: "No such session",
     Reason.NO_CAMERA: "No such camera",
     Reason.ETAG_MISMATCH: "The session has changed",
+    Reason.ETAG_MISSING: "If-Match is needed",
     Reason.FULL: "The server is full",
     Reason.UNAVAILABLE: "Unavailable, try again",
     Reason.INTERNAL: "Something went wrong here",
@@ -125,6 +127,7 @@ ADVICE: Final[dict[Reason, str]] = {
     Reason.NO_SESSION: "The session has ended or never was; start a new one.",
     Reason.NO_CAMERA: "The room has had no camera of that name.",
     Reason.ETAG_MISMATCH: "The session's ICE was restarted since; use its newest ETag.",
+    Reason.ETAG_MISSING: "Send If-Match with the session's newest ETag, or * to restart ICE.",
     Reason.FULL: "A limit of this server is reached; try again later.",
     Reason.UNAVAILABLE: "A part of the server is away; try again in a moment.",
     Reason.INTERNAL: "The mistake is ours and was logged.",
@@ -163,11 +166,19 @@ class RequestError(Exception):
 class MediaRefused(Exception):
     """A media worker turned the request down."""
 
-    def __init__(self, reason: Reason, detail: str = "", retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        retry_after_s: int | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(detail or reason.value)
         self.reason = reason
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.extra = extra
+        """Further members of the answer, for instance the codecs that would work."""
 
 
 class Unavailable(Exception):
@@ -219,7 +230,8 @@ def answer_for(error: Exception) -> tuple[Reason, Response]:
             # A camera may come at any moment, so players ask every second whatever the
             # worker would like; a full worker knows better when to come back.
             wait_s = None if error.reason is Reason.NOT_LIVE else error.retry_after_s
-            return error.reason, problem(error.reason, error.detail, retry_after_s=wait_s)
+            response = problem(error.reason, error.detail, retry_after_s=wait_s, extra=error.extra)
+            return error.reason, response
         case Refused():
             response = problem(
                 error.reason,

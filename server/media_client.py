@@ -44,6 +44,8 @@ class Patched(msgspec.Struct, frozen=True):
 class _Error(msgspec.Struct):
     reason: str = ""
     detail: str = ""
+    kind: str | None = None
+    supported: list[str] | None = None
 
 
 class MediaWorker:
@@ -171,7 +173,8 @@ def _refusal(response: httpx.Response, index: int) -> Exception:
         # Ours to settle with the worker, none of the caller's business.
         return Unavailable(f"media worker {index}")
     retry = response.headers.get("Retry-After", "")
-    return MediaRefused(reason, error.detail, int(retry) if retry.isdecimal() else None)
+    extra = {"kind": error.kind, "supported": error.supported} if error.supported else None
+    return MediaRefused(reason, error.detail, int(retry) if retry.isdecimal() else None, extra)
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:

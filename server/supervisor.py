@@ -31,7 +31,7 @@ from server.auth import load_or_create_secret
 from server.backoff import Backoff
 from server.children import ChildSettings, DemoChild, MediaChild, MediaPeer, WebChild
 from server.children.runtime import EXIT_FATAL
-from server.config import IceServer, Settings
+from server.config import Settings
 from server.logs import log, setup_logging
 from server.sockets import DataLock, bind_media, listen_control, listen_http
 from server.tls import certificate_for
@@ -337,7 +337,7 @@ class Supervisor:
                 media=peers,
                 control_secret=self._control_secret,
                 allow_origin=settings.allow_origin,
-                ice_links=tuple(ice_link(item) for item in settings.ice_server),
+                ice_servers=settings.ice_server,
                 guest_ttl_s=settings.guest_ttl,
                 open_rooms=settings.open_rooms,
                 max_connections=settings.max_connections,
@@ -366,19 +366,6 @@ class Supervisor:
             ),
             (self._lock.fd,),
         )
-
-
-def ice_link(item: IceServer) -> str:
-    """The `Link` header value that announces an ICE server (RFC 9725 §4.6)."""
-    parts = [f"<{item.url}>", 'rel="ice-server"']
-    if item.username is not None:
-        parts += [f'username="{_quoted(item.username)}"']
-        parts += [f'credential="{_quoted(item.credential or "")}"', 'credential-type="password"']
-    return "; ".join(parts)
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def raise_open_files() -> None:

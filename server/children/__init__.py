@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
+from server.config import IceServer
+
 
 class ChildSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What every child gets."""
@@ -35,8 +37,8 @@ class WebChild(ChildSettings, frozen=True, kw_only=True):
     media: tuple[MediaPeer, ...]
     control_secret: str
     allow_origin: tuple[str, ...]
-    ice_links: tuple[str, ...]
-    """Ready `Link` header values, one an ICE server."""
+    ice_servers: tuple[IceServer, ...]
+    """Announced to WHIP and WHEP clients."""
     guest_ttl_s: int
     open_rooms: bool
     max_connections: int

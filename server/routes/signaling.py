@@ -5,6 +5,10 @@ says. A session made with a header needs a token for its room on every later ver
 made with `?token=` is its own capability, since a page cannot always send headers
 (`sendBeacon` on leaving) and the address cannot be guessed.
 
+Where the WHEP draft answers 409 while nobody publishes, we answer 404 `not_live` with
+`Retry-After`, which the public contract has fixed; both documents forbid clients to tell
+errors apart by their code.
+
 RFC 9725 (WHIP), RFC 8840 (trickle fragments), draft-ietf-wish-whep.
 """
 
@@ -15,16 +19,20 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from interact.protocol import PROGRAM, Reason, is_camera_name
-from server.auth import Action, Grant, require_camera
+from server.auth import AccessDenied, Action, Grant, require_camera
 from server.errors import RequestError
+from server.ice import ice_links
 from server.media_client import Created, needs_bearer
 from server.services import Services, Wired, authorize, open_room, token_of, unix_now
 
 SDP: Final = "application/sdp"
 SDP_FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 MAX_HEIGHT_PX: Final = 8192
+_ENDPOINT_ALLOWS: Final = "POST, GET, HEAD, OPTIONS"
+_SESSION_ALLOWS: Final = "PATCH, DELETE, GET, HEAD, OPTIONS"
 
 router = APIRouter()
 
@@ -75,7 +83,7 @@ async def publish(request: Request, room: str, camera: str, services: Wired) -> 
     created = await services.media.for_room(room).publish(
         room, camera, sdp=offer, identity=grant.identity, bearer=True
     )
-    return _created(services, room, created)
+    return _created(services, room, created, grant.identity)
 
 
 @router.post(
@@ -116,24 +124,84 @@ async def _watch(services: Services, request: Request, room: str, camera: str | 
     created = await services.media.for_room(room).watch(
         room, camera, sdp=offer, identity=grant.identity, bearer=is_bearer
     )
-    return _created(services, room, created)
+    return _created(services, room, created, grant.identity)
 
 
 @router.options("/whip/{room}/{camera}", include_in_schema=False)
+async def describe_whip(request: Request, room: str, services: Wired) -> Response:
+    """What may be posted here; with a token that may publish, ICE servers too."""
+    return _described(services, request, room, Action.PUBLISH)
+
+
 @router.options("/whep/{room}", include_in_schema=False)
 @router.options("/whep/{room}/{camera}", include_in_schema=False)
-async def describe_endpoint() -> Response:
-    """What may be posted here (RFC 9725 §4.3); asks no token and tells nothing."""
-    return Response(status_code=204, headers={"Accept-Post": SDP, "Allow": "POST, OPTIONS"})
+async def describe_whep(request: Request, room: str, services: Wired) -> Response:
+    """What may be posted here; with a token that may watch, ICE servers too."""
+    return _described(services, request, room, Action.WATCH)
+
+
+def _described(services: Services, request: Request, room: str, action: Action) -> Response:
+    """RFC 9725 §4.2 and §4.6: some clients must know the ICE servers before their offer.
+
+    Asks no token and then tells nothing: credentials are for those who may connect.
+    """
+    response = Response(status_code=200, headers={"Accept-Post": SDP, "Allow": _ENDPOINT_ALLOWS})
+    try:
+        grant = authorize(services, request, room, action, query=action is Action.WATCH)
+    except (AccessDenied, RequestError):
+        return response
+    _add_ice_links(services, response, grant.identity)
+    return response
+
+
+@router.api_route("/whip/{room}/{camera}", methods=["GET", "HEAD"], include_in_schema=False)
+@router.api_route("/whep/{room}", methods=["GET", "HEAD"], include_in_schema=False)
+@router.api_route("/whep/{room}/{camera}", methods=["GET", "HEAD"], include_in_schema=False)
+async def show_endpoint() -> Response:
+    """Nothing to see, said kindly: both documents ask for an empty success (§4.1).
+
+    The media type is how a player recognises a WHEP address by HEAD.
+    """
+    return Response(media_type=SDP, headers={"Accept-Post": SDP, "Allow": _ENDPOINT_ALLOWS})
 
 
 @router.options("/session/{room}/{session}", include_in_schema=False)
 async def describe_session() -> Response:
     """What a session takes."""
-    return Response(
-        status_code=204,
-        headers={"Accept-Patch": SDP_FRAGMENT, "Allow": "PATCH, DELETE, OPTIONS"},
-    )
+    return Response(headers={"Accept-Patch": SDP_FRAGMENT, "Allow": _SESSION_ALLOWS})
+
+
+@router.api_route(
+    "/session/{room}/{session}",
+    methods=["GET", "HEAD"],
+    status_code=204,
+    response_class=Response,
+    summary="Whether a session is still there",
+    tags=["media"],
+)
+async def show_session(request: Request, room: str, session: str, services: Wired) -> Response:
+    """204 while it lives, 404 after; it has no representation (RFC 9725 §4.1)."""
+    _check_session(services, request, room, session)
+    await services.media.for_session(session).inspect(room, session)
+    return Response(status_code=204, headers={"Accept-Patch": SDP_FRAGMENT})
+
+
+@router.api_route(
+    "/whip/{room}/{camera}", methods=["PUT", "PATCH", "DELETE"], include_in_schema=False
+)
+@router.api_route("/whep/{room}", methods=["PUT", "PATCH", "DELETE"], include_in_schema=False)
+@router.api_route(
+    "/whep/{room}/{camera}", methods=["PUT", "PATCH", "DELETE"], include_in_schema=False
+)
+async def refuse_on_endpoint() -> Response:
+    """An endpoint takes POST; everything else belongs to the session that POST makes."""
+    raise HTTPException(405, headers={"Allow": _ENDPOINT_ALLOWS})
+
+
+@router.api_route("/session/{room}/{session}", methods=["POST", "PUT"], include_in_schema=False)
+async def refuse_on_session() -> Response:
+    """A session cannot be made again or replaced."""
+    raise HTTPException(405, headers={"Allow": _SESSION_ALLOWS})
 
 
 @router.patch(
@@ -253,7 +321,7 @@ async def _text(request: Request, media_type: str) -> str:
         raise RequestError(Reason.BAD_SDP, "the body is not UTF-8") from None
 
 
-def _created(services: Services, room: str, created: Created) -> Response:
+def _created(services: Services, room: str, created: Created, identity: str) -> Response:
     response = Response(
         created.sdp,
         201,
@@ -265,9 +333,13 @@ def _created(services: Services, room: str, created: Created) -> Response:
         },
         media_type=SDP,
     )
-    for link in services.settings.ice_links:
-        response.headers.append("Link", link)
+    _add_ice_links(services, response, identity)
     return response
+
+
+def _add_ice_links(services: Services, response: Response, identity: str) -> None:
+    for link in ice_links(services.settings.ice_servers, identity, unix_now()):
+        response.headers.append("Link", link)
 
 
 def _etag(etag: str) -> str:

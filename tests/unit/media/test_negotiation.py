@@ -168,13 +168,43 @@ def test_data_channel_is_refused_with_port_zero() -> None:
     assert re.search(r"a=group:BUNDLE 0 1\r\n", plan.answer)
 
 
-def test_second_line_of_a_kind_is_refused() -> None:
-    sdp = text("chromium-publish-video").replace("BUNDLE 0", "BUNDLE 0 1")
-    second = "m=video" + sdp.split("m=video")[1].replace("a=mid:0", "a=mid:1")
-    plan = answer_publish(parse_offer(sdp + second), LOCAL)
+def with_second_picture(name: str) -> str:
+    sdp = text(name).replace("BUNDLE 0", "BUNDLE 0 1", 1)
+    return sdp + "m=video" + sdp.split("m=video")[1].replace("a=mid:0", "a=mid:1")
+
+
+def test_publisher_with_two_pictures_is_refused_whole() -> None:
+    with pytest.raises(SdpError, match="sends 2 video lines"):
+        answer_publish(parse_offer(with_second_picture("chromium-publish-video")), LOCAL)
+
+
+def test_second_line_that_sends_nothing_does_not_hinder_a_publisher() -> None:
+    sdp = with_second_picture("chromium-publish-video")
+    head, _, second = sdp.rpartition("a=sendonly")
+    plan = answer_publish(parse_offer(head + "a=inactive" + second), LOCAL)
+    assert plan.video is not None and plan.video.mid == "0"
+    assert section(plan.answer, "1")[0].startswith("m=video 0 ")
+
+
+def test_viewer_is_refused_its_second_line_only() -> None:
+    offer = parse_offer(with_second_picture("chromium-play-video"))
+    plan = answer_play(offer, LOCAL, IDS)
     assert plan.video is not None and plan.video.mid == "0"
     assert section(plan.answer, "1")[0].startswith("m=video 0 ")
     assert "a=group:BUNDLE 0\r\n" in plan.answer
+
+
+def test_viewer_that_takes_nothing_the_camera_sends_is_told_what_would_work() -> None:
+    live = [Codec(96, "H264", 90000, fmtp="packetization-mode=1"), Codec(111, "opus", 48000, 2)]
+    sdp = re.sub(r"(VP9|H264|AV1)/90000", "VP8/90000", text("chromium-play"))
+    with pytest.raises(NoCodec, match="The camera sends H264") as caught:
+        answer_play(parse_offer(sdp), LOCAL, IDS, live)
+    assert caught.value.detail == {"kind": "video", "supported": ["H264"]}
+
+
+def test_viewer_of_a_camera_without_sound_may_offer_sound() -> None:
+    plan = play("chromium-play", Codec(96, "VP8", 90000))
+    assert plan.audio is not None
 
 
 def test_viewer_gets_the_live_codec_first_and_all_others_after() -> None:
@@ -246,7 +276,7 @@ def test_no_codec_in_common_names_those_that_work() -> None:
     assert caught.value.reason is Reason.NO_CODEC
     assert caught.value.detail == {
         "kind": "video",
-        "codecs": ["VP8", "VP9", "H264", "AV1"],
+        "supported": ["VP8", "VP9", "H264", "AV1"],
     }
 
 

@@ -33,6 +33,7 @@ export const REASONS = [
   "no_session",
   "no_camera",
   "etag_mismatch",
+  "etag_missing",
   "full",
   "unavailable",
   "internal",

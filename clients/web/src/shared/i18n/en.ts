@@ -126,6 +126,7 @@ export const en = {
   "reason.no_session": "The video connection ended. A new one is being made.",
   "reason.no_camera": "This camera has not been seen here.",
   "reason.etag_mismatch": "The video connection changed meanwhile. A new one is being made.",
+  "reason.etag_missing": "The video connection could not be changed. A new one is being made.",
   "reason.full": "The room is full.",
   "reason.unavailable": "The server is not ready. We keep trying.",
   "reason.internal": "Something went wrong on our side. Please try again.",

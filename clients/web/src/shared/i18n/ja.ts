@@ -127,6 +127,7 @@ export const ja: Dictionary = {
   "reason.no_session": "映像の接続が終わりました。つなぎ直しています。",
   "reason.no_camera": "このカメラはまだ登場していません。",
   "reason.etag_mismatch": "映像の接続が変わりました。つなぎ直しています。",
+  "reason.etag_missing": "映像の接続を変更できませんでした。つなぎ直しています。",
   "reason.full": "ルームは満員です。",
   "reason.unavailable": "サーバーの準備ができていません。再試行を続けます。",
   "reason.internal": "こちらで問題が起きました。もう一度お試しください。",

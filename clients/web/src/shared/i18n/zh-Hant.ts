@@ -125,6 +125,7 @@ export const zhHant: Dictionary = {
   "reason.no_session": "影像連線結束，正在重新建立。",
   "reason.no_camera": "這裡沒有出現過這個鏡頭。",
   "reason.etag_mismatch": "影像連線已改變，正在重新建立。",
+  "reason.etag_missing": "無法變更影像連線，正在重新建立。",
   "reason.full": "房間已滿。",
   "reason.unavailable": "伺服器尚未就緒，我們會持續嘗試。",
   "reason.internal": "我們這邊出了點問題，請再試一次。",
