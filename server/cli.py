@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import sys
 import time
@@ -129,6 +130,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _delegate(module: str, arguments: list[str]) -> int:
     """Run a command that lives elsewhere, loaded only when it is asked for."""
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError("command", module, "it is not in this version yet")
     status = importlib.import_module(module).main(arguments)
     assert isinstance(status, int)
     return status

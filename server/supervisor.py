@@ -37,6 +37,7 @@ from server.sockets import DataLock, bind_media, listen_control, listen_http
 from server.tls import certificate_for
 
 DRAIN_S: Final = 8.0
+DEMO_DRAIN_S: Final = 3.0
 WANTED_OPEN_FILES: Final = 65_536
 SILENCE_S: Final = 30.0
 """A child says it is alive every 2 s; a start may be silent while it imports."""
@@ -238,8 +239,11 @@ class Supervisor:
         await self._stop.wait()
         starting.cancel()
         log("livehouse.stopping")
-        children = [*self._servers, *self._demo]
-        await asyncio.gather(*(child.stop(DRAIN_S) for child in children))
+        # The demo is a client: it leaves before what it talks to does.
+        began = time.monotonic()
+        await asyncio.gather(*(child.stop(DEMO_DRAIN_S) for child in self._demo))
+        left_s = DRAIN_S - (time.monotonic() - began)
+        await asyncio.gather(*(child.stop(left_s) for child in self._servers))
         await asyncio.gather(*runs, return_exceptions=True)
         self._undo.close()
         if self._fatal is not None:
