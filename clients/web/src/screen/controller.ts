@@ -20,8 +20,8 @@ export class ScreenController {
     this.stage = new Stage({
       room,
       token: () => this.#session?.access.token ?? "",
-      label: t("video.label"),
-      ambient: true,
+      label: () => t("video.label"),
+      ambient: false,
     });
     this.stage.setFit("cover");
   }

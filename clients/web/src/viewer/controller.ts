@@ -34,7 +34,7 @@ export class ViewerController {
     this.stage = new Stage({
       room,
       token: () => this.#session?.access.token ?? "",
-      label: t("video.label"),
+      label: () => t("video.label"),
       ambient: true,
     });
   }

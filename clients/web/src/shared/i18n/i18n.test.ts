@@ -2,7 +2,11 @@ import { describe, expect, test } from "vitest";
 import { STUDIO_WORDS } from "../../studio/words";
 import { REASONS } from "../protocol";
 import { en } from "./en";
-import { DICTIONARIES, fill, LOCALES, type Locale, pickLocale, reasonText } from "./index";
+import { fill, LOCALES, type Locale, pickLocale, reasonText } from "./index";
+import { ja } from "./ja";
+import { zhHant } from "./zh-Hant";
+
+const DICTIONARIES = { en, ja, "zh-Hant": zhHant };
 
 const placeholders = (text = "") =>
   [...new Set([...text.matchAll(/\{(\w+)\}/g)].map((match) => match[1]))].sort();

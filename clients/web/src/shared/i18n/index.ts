@@ -1,13 +1,12 @@
 /**
  * Words in three languages. English is the measure: a key that another language lacks, or a
  * placeholder that a call does not fill, is a type error. Words of one page only live with
- * that page (`wordsIn`), so that no phone loads the studio's.
+ * that page (`wordsIn`), so that no phone loads the studio's. A phone loads the one other
+ * language it speaks; English is always there and stands in when that fails.
  */
 import { effect, signal } from "@preact/signals";
 import { isReason, type Reason } from "../protocol";
 import { type En, en } from "./en";
-import { ja } from "./ja";
-import { zhHant } from "./zh-Hant";
 
 export const LOCALES = { "zh-Hant": "繁體中文", en: "English", ja: "日本語" } as const;
 export type Locale = keyof typeof LOCALES;
@@ -16,7 +15,15 @@ export type Words<E> = { readonly [K in keyof E]: string };
 export type Dictionary = Words<En>;
 export type Key = keyof En;
 
-export const DICTIONARIES = { en, ja, "zh-Hant": zhHant };
+/** Words by language; English is always among them. */
+type Loaded<E> = { en: Words<E> } & Partial<Record<Locale, Words<E>>>;
+
+const LOADERS: Record<Locale, () => Promise<Dictionary>> = {
+  en: async () => en,
+  ja: async () => (await import("./ja")).ja,
+  "zh-Hant": async () => (await import("./zh-Hant")).zhHant,
+};
+const loaded: Loaded<En> = { en };
 
 type Placeholder<S extends string> = S extends `${string}{${infer P}}${infer Rest}`
   ? P | Placeholder<Rest>
@@ -49,32 +56,39 @@ function chosenLocale(): string | null {
   }
 }
 
-export const locale = signal<Locale>(
-  typeof window === "undefined" ? "en" : pickLocale(chosenLocale(), navigator.languages),
-);
+/** The language shown; its words are loaded. */
+export const locale = signal<Locale>("en");
 
-export function chooseLocale(next: Locale): void {
-  locale.value = next;
+async function showLocale(next: Locale): Promise<void> {
   try {
-    localStorage.setItem(STORE_KEY, next);
+    loaded[next] ??= await LOADERS[next]();
+    locale.value = next;
   } catch {
-    // Not remembered, then.
+    // The link is down: the words that are here will do until the next try.
   }
 }
 
-/** Keeps `<html lang>` right: fonts, hyphenation and screen readers depend on it. */
-export function followLocale(): void {
+/** Loads the reader's language. From then on `<html lang>` says it: fonts depend on it. */
+export async function startLocale(): Promise<void> {
+  await showLocale(pickLocale(chosenLocale(), navigator.languages));
   effect(() => {
     document.documentElement.lang = locale.value;
   });
 }
 
+export async function chooseLocale(next: Locale): Promise<void> {
+  await showLocale(next);
+  try {
+    localStorage.setItem(STORE_KEY, locale.value);
+  } catch {
+    // Not remembered, then.
+  }
+}
+
 /** A function from key to words; reading it in a view follows the chosen language. */
-export function wordsIn<E extends Record<string, string>>(
-  dictionaries: { en: E } & Record<Exclude<Locale, "en">, Words<E>>,
-) {
+export function wordsIn<E extends Record<string, string>>(dictionaries: Loaded<E>) {
   return <K extends keyof E & string>(key: K, ...[values]: Params<E[K]>): string => {
-    const words: Words<E> = dictionaries[locale.value];
+    const words: Words<E> = dictionaries[locale.value] ?? dictionaries.en;
     return fill(words[key], values as Record<string, string | number> | undefined);
   };
 }
@@ -84,7 +98,7 @@ export function fill(template: string, values?: Record<string, string | number>)
   return template.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
 }
 
-export const t = wordsIn<En>(DICTIONARIES);
+export const t = wordsIn<En>(loaded);
 
 /** What a refusal means and what to do about it, in the user's words. */
 export function reasonText(reason: Reason | string): string {

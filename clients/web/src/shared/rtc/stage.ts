@@ -4,6 +4,7 @@
  * The light ("ambient") is the running picture drawn very small a few times a second and
  * stretched far beyond its edges, so that the room around the video takes its colour.
  */
+import { effect } from "@preact/signals";
 import { WhepPlayer } from "./whep";
 
 export type Fit = "auto" | "contain" | "cover";
@@ -11,8 +12,9 @@ export type Fit = "auto" | "contain" | "cover";
 /** Filling the frame may cut away this much of the picture, no more. */
 const MAX_CROP = 0.3;
 const AMBIENT_MS = 250;
-const AMBIENT_WIDTH_PX = 32;
-const AMBIENT_HEIGHT_PX = 18;
+/** So small that stretching it is all the blur it needs. */
+const AMBIENT_WIDTH_PX = 10;
+const AMBIENT_HEIGHT_PX = 6;
 
 /** The share of a picture of aspect `video` that is lost when it fills a frame of aspect `frame`. */
 export function cropToFill(video: number, frame: number): number {
@@ -29,7 +31,12 @@ export class Stage {
   #fit: Fit = "auto";
   #timer: ReturnType<typeof setInterval> | undefined;
 
-  constructor(options: { room: string; token: () => string; label: string; ambient: boolean }) {
+  constructor(options: {
+    room: string;
+    token: () => string;
+    label: () => string;
+    ambient: boolean;
+  }) {
     this.element.className = "stage";
     this.element.dataset.testid = "stage";
     if (options.ambient) {
@@ -45,7 +52,7 @@ export class Stage {
     const makeVideo = () => {
       const video = document.createElement("video");
       video.disablePictureInPicture = true;
-      video.setAttribute("aria-label", options.label);
+      effect(() => video.setAttribute("aria-label", options.label()));
       video.addEventListener("resize", () => this.#applyFit());
       this.element.append(video);
       return video;
@@ -99,6 +106,7 @@ export class Stage {
   }
 
   #drawAmbient(): void {
+    if (this.element.dataset.fit === "cover") return;
     if (document.visibilityState === "hidden" || this.#front.readyState < 2 || !this.#ambient)
       return;
     // Each drawing is mostly see-through: the light follows the picture without flicker.

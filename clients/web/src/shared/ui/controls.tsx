@@ -72,7 +72,7 @@ export function Languages(): JSX.Element {
           lang={each}
           aria-pressed={locale.value === each}
           data-testid={`lang-${each}`}
-          onClick={() => chooseLocale(each)}
+          onClick={() => void chooseLocale(each)}
         >
           {LOCALES[each]}
         </button>
