@@ -91,6 +91,7 @@ class BusClient:
         self._ssl = ssl
         self.counts = BusCounts()
         self.connected = asyncio.Event()
+        self.on_connected: Callable[[], None] = lambda: None
         self._socket: ClientConnection | None = None
         self._next_id = 1
         self._calls: dict[int, asyncio.Future[Json]] = {}
@@ -162,6 +163,7 @@ class BusClient:
             for channel, sub in reply["connect"].get("subs", {}).items():
                 self._subscribed(channel, sub, now)
         self.connected.set()
+        self.on_connected()
 
     def _subscribed(self, channel: str, sub: Json, now: float) -> None:
         before = self._positions.get(channel)

@@ -93,9 +93,9 @@ class Track:
         payload_type: int,
         payloads: list[bytes],
         at_s: float,
-        mark_first: bool = False,
+        unmarked: bool = False,
     ) -> None:
-        """Send the payloads of one frame, the marker on the last."""
+        """Send the payloads of one frame, the marker on the last unless `unmarked`."""
         protect = transport.tx
         if protect is None:
             return
@@ -103,7 +103,7 @@ class Track:
         last = len(payloads) - 1
         for index, payload in enumerate(payloads):
             seq = self._seq = self._seq + 1 & 0xFFFF
-            marker = 0x80 if (index == last and not mark_first) else 0
+            marker = 0x80 if (index == last and not unmarked) else 0
             header = _HEADER.pack(0x80, marker | payload_type, seq, rtp_ts, self.ssrc)
             packet = protect.protect(header + payload)
             self._ring[seq] = packet
@@ -148,8 +148,11 @@ class Publisher:
         fmtp: str = H264_FMTP,
         request_key: Callable[[], None] = lambda: None,
         on_state: Callable[[str], None] = lambda state: None,
+        spread_s: float = 0.0,
     ) -> None:
-        """`url` is the WHIP address, `token` gives a fresh one for each request; `on_state`
+        """`spread_s` paces the packets of a picture over that time; 0 sends them at once.
+
+        `url` is the WHIP address, `token` gives a fresh one for each request; `on_state`
         hears "live" and "away: REASON"."""
         self._client = client
         self._url = url
@@ -159,6 +162,7 @@ class Publisher:
         self._fmtp = fmtp
         self._request_key = request_key
         self._on_state = on_state
+        self._spread_s = spread_s
         self.video = Track(VIDEO_CLOCK, RING_PACKETS)
         self.audio = Track(AUDIO_CLOCK, RING_PACKETS // 8)
         self.sessions = 0
@@ -199,7 +203,7 @@ class Publisher:
             return
         if unit.kind is Kind.AUDIO:
             if self._sends_audio:
-                self.audio.send(transport, AUDIO_PT, [unit.data], unit.at_s, mark_first=True)
+                self.audio.send(transport, AUDIO_PT, [unit.data], unit.at_s, unmarked=True)
             return
         if self._waits_for_key:
             # Packets before the first key frame help nobody.
@@ -211,7 +215,21 @@ class Publisher:
             payloads = vp8_payloads(unit.data, self._picture_id)
         else:
             payloads = h264_payloads(unit.data)
-        self.video.send(transport, VIDEO_PT[self._codec], payloads, unit.at_s)
+        pt = VIDEO_PT[self._codec]
+        if not self._spread_s or len(payloads) < 2:
+            self.video.send(transport, pt, payloads, unit.at_s)
+            return
+        loop, last = asyncio.get_running_loop(), len(payloads) - 1
+        for index, payload in enumerate(payloads):
+            loop.call_later(
+                index * self._spread_s / len(payloads),
+                self.video.send,
+                transport,
+                pt,
+                [payload],
+                unit.at_s,
+                index != last,
+            )
 
     async def _session(self) -> None:
         transport = Transport(self._arrived)

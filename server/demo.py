@@ -83,6 +83,17 @@ class Demo:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run the show until `stop`. Raises `DemoFailed`."""
+        self._make_feeds()
+        loop = asyncio.get_running_loop()
+        for feed in self._feeds:  # the scenery is painted while the server starts
+            feed.start(_to_loop(loop, self._dispatcher(feed)))
+        try:
+            await self._show_on(stop)
+        finally:
+            for feed in self._feeds:
+                await asyncio.to_thread(feed.stop)
+
+    async def _show_on(self, stop: asyncio.Event) -> None:
         verify: Any = self._context or True
         async with httpx.AsyncClient(
             base_url=self._settings.base_url, verify=verify, timeout=10, trust_env=False
@@ -91,8 +102,6 @@ class Demo:
             if stop.is_set():
                 return
             await self._make_room(client)
-            self._make_feeds()
-            loop = asyncio.get_running_loop()
             company = self._company()
             tasks = [
                 asyncio.create_task(self._publish(client, feed, camera))
@@ -102,8 +111,6 @@ class Demo:
             tasks.append(asyncio.create_task(company.run()))
             tasks.append(asyncio.create_task(self._cut(client)))
             tasks.append(asyncio.create_task(self._greet()))
-            for feed in self._feeds:
-                feed.start(_to_loop(loop, self._dispatcher(feed)))
             ended = asyncio.create_task(stop.wait())
             try:
                 done, _ = await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_EXCEPTION)
@@ -117,8 +124,6 @@ class Demo:
                 for task in [*tasks, ended]:
                     task.cancel()
                 await asyncio.gather(*tasks, ended, return_exceptions=True)
-                for feed in self._feeds:
-                    await asyncio.to_thread(feed.stop)
 
     async def _wait_ready(self, client: httpx.AsyncClient, stop: asyncio.Event) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S

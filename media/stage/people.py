@@ -12,7 +12,7 @@ import numpy as np
 
 from media.stage.planes import U8, Sprite, sprite, u8
 
-HOST_PHASES: Final = 40
+HOST_PHASES: Final = 32
 _SS: Final = 3  # drawn three times too large, for smooth edges
 
 

@@ -44,6 +44,9 @@ async def published(
     try:
         for event in live.values():
             await asyncio.wait_for(event.wait(), 20)
+        await wait_until(
+            lambda: "" if all(p.video.packets for p in publishers.values()) else "no picture", 30
+        )
         yield publishers
     finally:
         for task in tasks:

@@ -1,0 +1,1 @@
+"""What `livehouse load` can do. Every scenario is a function from options to a `Report`."""
