@@ -41,6 +41,9 @@ CONSENT_LOST_S: Final = 8.0
 _BURST: Final = 64
 """Datagrams read before other sockets get their turn."""
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
+_EARLY_PACKETS: Final = 1024
+"""Kept while the server has its keys and our handshake task has not run yet: media follows
+the server's last flight at once, and the first of it is the key frame."""
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +94,7 @@ class Transport:
         self._selected: asyncio.Future[tuple[str, int]] = self._loop.create_future()
         self._consented_at = 0.0
         self._pipe = _DtlsPipe(self._send_plain)
+        self._early: list[tuple[bytes, float]] = []
         self._dtls: RTCDtlsTransport | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -133,6 +137,9 @@ class Transport:
             self.close("connect_failed")
             raise ConnectFailed(f"no answer from {candidates}") from error
         self.connected_at = time.monotonic()
+        for data, now in self._early:
+            self.on_packet(data, now)
+        self._early.clear()
         self._watch = asyncio.create_task(self._keep_consent())
 
     async def _handshake(self, answer: Answer) -> None:
@@ -261,7 +268,10 @@ class Transport:
                 continue
             first = data[0]
             if 127 < first < 192:
-                self.on_packet(data, now)
+                if self.rx is not None:
+                    self.on_packet(data, now)
+                elif len(self._early) < _EARLY_PACKETS:
+                    self._early.append((data, now))
             elif first < 4:
                 if self._answered(data):
                     self._consented_at = now

@@ -23,9 +23,13 @@ async def run(
     bitrate_bps: int = 2_500_000,
     synthetic: bool = False,
     paced: bool = False,
+    stop: asyncio.Event | None = None,
     command: str = "",
 ) -> Report:
-    """Publish `file`, or the synthetic stage's view, or a pattern of `bitrate_bps`."""
+    """Publish until `seconds` are over or `stop` is set.
+
+    What: `file`, or the synthetic stage's view, or a pattern of `bitrate_bps`.
+    """
     if target.token is None:
         raise ValueError("publish needs --token with a camera's or a host's token")
     token = target.token
@@ -50,7 +54,9 @@ async def run(
             on_state=lambda state: states.append((time.monotonic() - start, state)),
             spread_s=0.025 if paced else 0.0,
         )
-        tasks = [asyncio.create_task(publisher.run())]
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(publisher.run())]
+        if stop is not None:
+            tasks.append(asyncio.create_task(stop.wait()))
         if feed is None:
             tasks.append(asyncio.create_task(pattern.run(publisher.feed)))
         else:
@@ -58,7 +64,7 @@ async def run(
         drops = 0
         try:
             done, _ = await asyncio.wait(
-                tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION
+                tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 task.result()
@@ -72,12 +78,13 @@ async def run(
                 await asyncio.to_thread(feed.stop)
     report = Report(f"publish {camera} for {seconds:g} s", command)
     video, audio = publisher.video, publisher.audio
+    lasted = time.monotonic() - start
     report.figures.update(
         {
             "sessions": publisher.sessions,
             "first on air after, s": round(states[0][0], 3) if states else None,
             "video packets": video.packets,
-            "video, Mbit/s": round(video.octets * 8 / seconds / 1e6, 3),
+            "video, Mbit/s": round(video.octets * 8 / lasted / 1e6, 3),
             "audio packets": audio.packets,
             "packets asked for again": publisher.nacks,
             "packets sent again": video.resent + audio.resent,

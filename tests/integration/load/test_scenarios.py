@@ -28,8 +28,11 @@ def number(report: Report, name: str) -> float:
 
 async def test_publish_and_viewers_count_every_packet() -> None:
     async with running_server() as server:
+        stop = asyncio.Event()
         publishing = asyncio.create_task(
-            publish.run(target(server, Role.HOST), camera="cam", seconds=12, bitrate_bps=800_000)
+            publish.run(
+                target(server, Role.HOST), camera="cam", seconds=60, bitrate_bps=800_000, stop=stop
+            )
         )
 
         async def is_live() -> bool:
@@ -42,6 +45,7 @@ async def test_publish_and_viewers_count_every_packet() -> None:
         seen = await viewers.run(
             target(server), count=6, seconds=3, processes=2, joins_per_s=10, full=True
         )
+        stop.set()
         sent = await publishing
     assert sent.ok
     assert seen.ok, seen.to_text()
