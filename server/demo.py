@@ -113,10 +113,11 @@ class Demo:
             tasks.append(asyncio.create_task(self._greet()))
             ended = asyncio.create_task(stop.wait())
             try:
-                done, _ = await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_EXCEPTION)
-                for task in done:
-                    task.result()
-                await ended
+                pending = {*tasks, ended}
+                while not ended.done():
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        task.result()
             except Refusal as error:
                 raise DemoFailed(f"the server refused the demo's cameras: {error}") from error
             finally:
