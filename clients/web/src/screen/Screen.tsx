@@ -9,8 +9,7 @@ import { currentLot, isWatchable } from "../shared/room";
 import { Mount, tickingSignal } from "../shared/ui/controls";
 import { Countdown, Filament } from "../shared/ui/countdown";
 import { Hearts } from "../shared/ui/hearts";
-import { Icon } from "../shared/ui/icons";
-import markUrl from "../shared/ui/mark.svg";
+import { Icon, Mark } from "../shared/ui/icons";
 import { Qr } from "../shared/ui/Qr";
 import type { ScreenController } from "./controller";
 import { CheerMeter, cheerTotal } from "./state";
@@ -38,7 +37,7 @@ export function Screen({ controller }: { controller: ScreenController }): JSX.El
       <Mount element={controller.stage.element} />
       <div class="shade" aria-hidden="true" />
       <header class="screen-head">
-        <img class="mark" src={markUrl} alt="" />
+        <Mark />
         <h1>{room.title || controller.room}</h1>
         {isLive && (
           <span class="chip badge-live" data-live="true">
@@ -72,7 +71,7 @@ const money = (lot: LotSnapshot) =>
 function Idle({ title }: { title: string }): JSX.Element {
   return (
     <div class="idle" data-testid="idle">
-      <img class="mark" src={markUrl} alt="" />
+      <Mark />
       <p>{title}</p>
     </div>
   );

@@ -4,8 +4,7 @@ import { useState } from "preact/hooks";
 import { formatCount, t } from "../shared/i18n";
 import { denied } from "../shared/page";
 import { Gate, IconButton, Languages, Sheet } from "../shared/ui/controls";
-import { Icon } from "../shared/ui/icons";
-import markUrl from "../shared/ui/mark.svg";
+import { Icon, Mark } from "../shared/ui/icons";
 import { CameraPane } from "./CameraPane";
 import type { StudioController } from "./controller";
 import { LotsPane } from "./LotsPane";
@@ -71,7 +70,7 @@ function Header({ controller }: { controller: StudioController }): JSX.Element {
   const inProgram = isOnAir && isInProgram(room, controller.settings.value.name);
   return (
     <header class="studio-head">
-      <img class="mark" src={markUrl} alt="" />
+      <Mark />
       <div class="studio-name">
         <h1>{room.title || controller.room}</h1>
         <p class="label">{link === "lost" ? t("link.lost") : s("title")}</p>

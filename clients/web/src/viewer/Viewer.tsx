@@ -46,6 +46,7 @@ export function Viewer({ controller }: { controller: ViewerController }): JSX.El
       data-video={player.status.value}
       data-frames={player.figures.value?.frames ?? 0}
       data-joins={player.joins.value}
+      data-picture={player.firstPictureMs.value !== null}
       data-has-lot={lot !== null}
     >
       <Mount element={controller.stage.element} />

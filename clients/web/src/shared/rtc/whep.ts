@@ -279,10 +279,8 @@ export class WhepPlayer {
     const age = now - leg.startedAt;
     const hasOnlySound = leg.packets > 0 && leg.reading?.packets === 0;
     if (hasOnlySound && age > AUDIO_ONLY_MS) this.#show(leg);
-    else if (age > FIRST_FRAME_MS) {
-      if (this.#expected) this.#onJoinFailed(null);
-      else this.status.value = "waiting";
-    }
+    else if (!this.#expected && leg.packets === 0 && age > STALL_MS) this.status.value = "waiting";
+    else if (this.#expected && age > FIRST_FRAME_MS) this.#onJoinFailed(null);
   }
 
   #judgeFront(now: number): void {

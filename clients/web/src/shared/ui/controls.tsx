@@ -5,8 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { chooseLocale, LOCALES, type Locale, locale, reasonText, t } from "../i18n";
 import type { Reason } from "../protocol";
 import type { Figures } from "../rtc/stats";
-import { Icon, type IconName } from "./icons";
-import markUrl from "./mark.svg";
+import { Icon, type IconName, Mark } from "./icons";
 
 export function IconButton(props: {
   icon: IconName;
@@ -90,7 +89,7 @@ export function Gate(props: {
 }): JSX.Element {
   return (
     <main class="gate" data-testid="gate" data-reason={props.reason}>
-      <img class="mark" src={markUrl} alt="Livehouse" />
+      <Mark />
       <h1>{props.title ?? t("gate.title")}</h1>
       <p>{props.reason === "expired_token" ? t("gate.expired") : props.hint}</p>
       {props.children}
