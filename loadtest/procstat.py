@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ class Usage:
 
     pid: int
     name: str
-    """Last word of its command line that tells its part, for instance `media0`."""
+    """Which part of a server it is, for instance `media0` or `supervisor`."""
     cpu_s: float
     rss_bytes: int
 
@@ -36,7 +37,7 @@ def usage(pid: int) -> dict[int, Usage]:
             continue  # ended while we looked
         number = int(entry.name)
         parents[number] = int(fields[1])
-        name = words[-1].decode(errors="replace") if words else ""
+        name = _part(words)
         cpu = (int(fields[11]) + int(fields[12])) / _TICKS
         stats[number] = Usage(number, name, cpu, int(fields[21]) * _PAGE)
     wanted = {pid}
@@ -46,6 +47,14 @@ def usage(pid: int) -> dict[int, Usage]:
         wanted |= more
         grew = bool(more)
     return {number: stats[number] for number in wanted if number in stats}
+
+
+def _part(words: list[bytes]) -> str:
+    """A child of the supervisor has its name right after its module; the rest is itself."""
+    for word, after in pairwise(words):
+        if word.startswith(b"server.children."):
+            return after.decode(errors="replace")
+    return "supervisor"
 
 
 def cpu_between(before: dict[int, Usage], after: dict[int, Usage], part: str = "") -> float:
