@@ -55,7 +55,7 @@ class CloseupView:
         self._disc = _turntable()
         self._tick_yuv = to_yuv((120, 178, 222))
         self._pots = [Pot(product, _POT_PX) for product in PRODUCTS]
-        self._confetti = Confetti(WIDTH, HEIGHT, 70, 9.0)
+        self._confetti = Confetti(WIDTH, HEIGHT, 70, 9.0, 22)
 
     def draw(self, state: SceneState, picture: Picture) -> None:
         """The whole picture but the overlay."""

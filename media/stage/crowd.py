@@ -51,7 +51,7 @@ class CrowdView:
         for index, (top, head, light, dim, share) in enumerate(_ROWS):
             row, hands = crowd_row(WIDTH + 80, HEIGHT - top, head, 40 + index, light, _EDGE, True)
             self._rows.append((row, top, head, Sticks(hands, head * 2.4, index, share), dim, index))
-        self._confetti = Confetti(WIDTH, HEIGHT, 110, 7.0)
+        self._confetti = Confetti(WIDTH, HEIGHT, 110, 7.0, 23)
 
     def draw(self, state: SceneState, picture: Picture) -> None:
         """The whole picture but the overlay."""

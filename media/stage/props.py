@@ -92,8 +92,8 @@ class _Flake:
 class Confetti:
     """Paper in the air after the hammer: a place for every flake at every age."""
 
-    def __init__(self, width: int, height: int, count: int, size: float) -> None:
-        rng = random.Random(21)
+    def __init__(self, width: int, height: int, count: int, size: float, seed: int) -> None:
+        rng = random.Random(seed)
         colours = [
             to_yuv(c) for c in ((90, 200, 255), (120, 110, 250), (210, 210, 120), (235, 240, 245))
         ]

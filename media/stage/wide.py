@@ -51,7 +51,7 @@ class WideView:
         self._set, self._front = _set(), _front()
         self._pots = [Pot(product, _POT_PX) for product in PRODUCTS]
         self._host = host_phases(196)
-        self._confetti = Confetti(WIDTH, HEIGHT, 110, 5.0)
+        self._confetti = Confetti(WIDTH, HEIGHT, 110, 5.0, 21)
         self._lanterns = [lantern(34, (60, 92, 250)), lantern(34, (64, 150, 252))]
         self._strings = [
             (x, y, (i * 7 + side) % 2, i * 1.7)
