@@ -223,23 +223,27 @@ class Relay:
 
         We never send checks, so candidates need only be well-formed. `if_match` is the
         If-Match header; a restart names credentials that we have not seen, and `*`. Media
-        goes on over the old path until a check proves the new one.
+        goes on over the old path until a check proves the new one. A viewer may trickle
+        without If-Match, since a common player (npm `whip-whep` 1.2.0) does and its ufrag
+        tells the generation just as well.
         Raises Refused: NO_SESSION, BAD_SDP, ETAG_MISSING, ETAG_MISMATCH.
 
         RFC 9725 §4.3.1-4.3.3, RFC 9110 §13.1.1 (strong comparison).
         """
         session = self._session(room_name, session_id)
         fragment = parse_sdpfrag(sdpfrag)
+        is_restart = fragment.ice_ufrag != session.peer.remote_ufrag
+        if if_match is None and isinstance(session, Viewer) and not is_restart:
+            return None
         if if_match is None:
             raise Refused(Reason.ETAG_MISSING, "If-Match must hold the session's ETag, or *")
         tags = [tag.strip().strip('"') for tag in if_match.split(",")]
         if "*" not in tags and session.etag not in tags:
             raise Refused(Reason.ETAG_MISMATCH, "the ICE session has been restarted since")
-        peer = session.peer
-        if fragment.ice_ufrag == peer.remote_ufrag:
+        if not is_restart:
             return None
         local = self._local()
-        self.intake.restart(peer, local.ice_ufrag, fragment.ice_ufrag)
+        self.intake.restart(session.peer, local.ice_ufrag, fragment.ice_ufrag)
         session.etag = secrets.token_urlsafe(9)
         return Restarted(restart_fragment(session.plan, local), session.etag)
 
