@@ -58,4 +58,4 @@ lock: ## pin everything anew (needs the dev requirement uv)
 	@. scripts/node-path.sh && npm --prefix clients/web install --package-lock-only --omit-lockfile-registry-resolved
 
 clean: ## remove what set-up and builds made (data/ stays)
-	rm -rf .venv .setup build dist server/static clients/web/node_modules *.egg-info
+	rm -rf .venv .setup build dist server/static clients/web/node_modules tests/foreign/node_modules *.egg-info

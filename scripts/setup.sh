@@ -90,6 +90,16 @@ build_pages() {
   fi
 }
 
+install_foreign_clients() {
+  local stamp; stamp="$(fingerprint tests/foreign/package.json tests/foreign/package-lock.json)"
+  is_current foreign "$stamp" && [ -d tests/foreign/node_modules ] && return 0
+  ensure_node
+  say "installing foreign WebRTC clients for the tests"
+  npm --prefix tests/foreign ci --no-audit --no-fund --loglevel=error >.setup/foreign.log 2>&1 ||
+    { tail -20 .setup/foreign.log >&2; fail "npm ci in tests/foreign failed; details: .setup/foreign.log"; }
+  printf '%s' "$stamp" >.setup/foreign
+}
+
 ensure_chromium() {
   local name
   for name in "${LIVEHOUSE_CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable; do
@@ -103,4 +113,4 @@ ensure_chromium() {
 make_venv
 install_python_packages
 build_pages
-if [ "$mode" = test ]; then ensure_chromium; fi
+if [ "$mode" = test ]; then ensure_chromium; install_foreign_clients; fi

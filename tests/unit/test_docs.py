@@ -50,15 +50,21 @@ def test_every_pinned_python_package_has_a_line(lock: str) -> None:
     assert {name for name in pinned if f"| {name} |" not in page} == set()
 
 
-def test_every_direct_node_package_has_a_line() -> None:
+@pytest.mark.parametrize("folder", ["clients/web", "tests/foreign"])
+def test_every_direct_node_package_has_a_line(folder: str) -> None:
     page = (ROOT / "docs/dependencies.md").read_text()
-    package = json.loads((ROOT / "clients/web/package.json").read_text())
+    package = json.loads((ROOT / folder / "package.json").read_text())
     direct = {*package.get("dependencies", {}), *package.get("devDependencies", {})}
     assert {name for name in direct if f"| {name} |" not in page} == set()
 
 
 def test_lock_files_name_no_download_host() -> None:
-    locks = ["requirements.lock", "scripts/node.lock", "clients/web/package-lock.json"]
+    locks = [
+        "requirements.lock",
+        "scripts/node.lock",
+        "clients/web/package-lock.json",
+        "tests/foreign/package-lock.json",
+    ]
     for lock in locks:
         text = (ROOT / lock).read_text()
         assert '"resolved"' not in text, lock
