@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Demo:
         self._feeds: list[Feed] = []
         self._stage: StageFeed | None = None
         self._publishers: dict[str, Publisher] = {}
+        self._has_picture: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._live: set[str] = set()
         self._all_live = asyncio.Event()
         self._away_since: float | None = None
@@ -191,6 +193,8 @@ class Demo:
 
     def _dispatcher(self, feed: Feed) -> Callable[[Unit], None]:
         def dispatch(unit: Unit) -> None:
+            if unit.camera is not None:
+                self._has_picture[unit.camera].set()
             for camera in feed.cameras:
                 publisher = self._publishers.get(camera)
                 if publisher is not None and unit.camera in (None, camera):
@@ -209,6 +213,8 @@ class Demo:
         )
         self._publishers[camera] = publisher
         self._cutter.own(camera)
+        # A camera that is live and dark while its scenery is painted would puzzle viewers.
+        await self._has_picture[camera].wait()
         await publisher.run()
 
     def _camera_state(self, camera: str, state: str) -> None:
