@@ -232,8 +232,9 @@ class Settings:
     """Everything that can be set, validated whole. Passed on as small typed parts."""
 
     host: str = _option(
-        "0.0.0.0",
-        Option(_host, "an address or a host name", "address to listen on", "HOST",
+        "::",
+        Option(_host, "an address or a host name",
+               "address to listen on (default: every one, IPv6 and IPv4)", "HOST",
                commands=_WITH_NETWORK),
     )  # fmt: skip
     http_port: int = _option(
