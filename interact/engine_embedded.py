@@ -11,13 +11,12 @@ import asyncio
 import logging
 import sqlite3
 import sys
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
+from interact.channel_rings import Rings
 from interact.engine import (
     EngineUnavailable,
     HistoryPage,
@@ -50,25 +49,7 @@ _SWITCH_INTERVAL_S: Final = 0.000_5
 """How long a busy event loop may keep the interpreter from the writing thread. Python's own
 5 ms, paid several times a commit, made a saturated loop starve its ledger."""
 
-_RING: Final = {"room": 1_000, "user": 50}
-_RING_OTHERWISE: Final = 100
-"""Newest publications of a channel kept in memory, by the channel's first word."""
-
-_MAX_RINGS: Final = 10_000
-"""Channels with something in memory; the longest unused is forgotten first."""
-
 _T = TypeVar("_T")
-
-
-class _Ring:
-    """A channel's newest offset and its newest publications, without a gap between."""
-
-    __slots__ = ("head", "items")
-
-    def __init__(self, channel: str, head: int) -> None:
-        self.head = head
-        size = _RING.get(channel.partition(":")[0], _RING_OTHERWISE)
-        self.items: deque[Publication] = deque(maxlen=size)
 
 
 class EmbeddedEngine:
@@ -86,7 +67,7 @@ class EmbeddedEngine:
         self._refused = 0
         self._epoch = ""
         self._generations: dict[str, int] = {}  # stream → failures delivered so far
-        self._rings: OrderedDict[str, _Ring] = OrderedDict()
+        self._rings = Rings()
         self._listener: PublicationListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: LedgerWriter | None = None
@@ -202,7 +183,7 @@ class EmbeddedEngine:
         self._waiting -= len(outcomes)
         for append, version, publications, error in outcomes:
             for publication in publications:
-                self._remember(publication)
+                self._rings.remember(publication)
                 if listener is not None:
                     try:
                         listener(publication)
@@ -219,24 +200,6 @@ class EmbeddedEngine:
                 append.future.set_result(version)
             else:
                 append.future.set_exception(error)
-
-    def _remember(self, publication: Publication) -> None:
-        channel = publication.channel
-        ring = self._rings.get(channel)
-        if ring is None:
-            ring = self._new_ring(channel, publication.offset)
-        else:
-            self._rings.move_to_end(channel)
-            if publication.offset != ring.head + 1:
-                ring.items.clear()  # a group whose commit failed half-known; never a gap
-        ring.head = publication.offset
-        ring.items.append(publication)
-
-    def _new_ring(self, channel: str, head: int) -> _Ring:
-        ring = self._rings[channel] = _Ring(channel, head)
-        if len(self._rings) > _MAX_RINGS:
-            self._rings.popitem(last=False)
-        return ring
 
     # -- reading --------------------------------------------------------------------
 
@@ -256,9 +219,11 @@ class EmbeddedEngine:
         What was not recovered comes without publications: the reader must start anew.
         """
         while True:
-            page = self._history_from_memory(channel, since, limit, reverse)
-            if page is not None:
-                return page
+            known = self._rings.get(channel)
+            if known is not None:
+                page = known.page(self._epoch, since, limit, reverse=reverse)
+                if page is not None:
+                    return page
             if self._reader is None:
                 raise EngineUnavailable("the ledger is closed")
             after = since.offset if since is not None else 0
@@ -270,9 +235,9 @@ class EmbeddedEngine:
                 return (*bounds, read_publications(db, channel, after, limit, reverse=reverse))
 
             oldest, head, found = await self._in_snapshot(look)
-            ring = self._rings.get(channel) or self._new_ring(channel, head)
-            newer = [item for item in ring.items if item.offset > head]
-            if ring.head - head > len(newer):
+            ring = self._rings.get(channel) or self._rings.open(channel, head)
+            newer = ring.newer(head)
+            if newer is None:
                 continue  # more came while we read than memory holds: read again
             head = ring.head
             found = [*reversed(newer), *found] if reverse else [*found, *newer]
@@ -281,33 +246,6 @@ class EmbeddedEngine:
             )
             kept = tuple(found if limit < 0 else found[:limit]) if is_recovered else ()
             return HistoryPage(Position(self._epoch, head), kept, is_recovered)
-
-    def _history_from_memory(
-        self, channel: str, since: Position | None, limit: int, reverse: bool
-    ) -> HistoryPage | None:
-        """The page, or None where the disk must be asked."""
-        ring = self._rings.get(channel)
-        if ring is None:
-            return None
-        position = Position(self._epoch, ring.head)
-        if since is None:
-            if limit == 0:
-                return HistoryPage(position, (), True)
-            has_all = len(ring.items) == ring.head
-            if not has_all and not (reverse and 0 < limit <= len(ring.items)):
-                return None
-            first = 0
-        else:
-            if since.epoch != self._epoch or since.offset > ring.head:
-                return HistoryPage(position, (), False)
-            first = since.offset - (ring.head - len(ring.items))
-            if first < 0:
-                return None
-        count = len(ring.items) - first if limit < 0 else limit
-        if reverse:
-            newest = islice(reversed(ring.items), min(count, len(ring.items) - first))
-            return HistoryPage(position, tuple(newest), True)
-        return HistoryPage(position, tuple(islice(ring.items, first, first + count)), True)
 
     async def _in_snapshot(self, look: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run `look` in the reading thread, on one snapshot of the file."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from interact import engine_embedded, ledger_writer
+from interact import channel_rings, ledger_writer
 from interact.engine import Conflict, EngineUnavailable, NewRecord, Outgoing, Position, Publication
 from interact.engine_embedded import EmbeddedEngine
 from interact.ledger_file import FILE_NAME, DataDirectoryError, open_for_reading, read_publications
@@ -164,7 +164,7 @@ async def test_old_publications_are_trimmed_and_a_gap_is_owned_up_to(tmp_path: P
 async def test_history_joins_disk_and_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_embedded, "_RING_OTHERWISE", 5)
+    monkeypatch.setattr(channel_rings, "_SIZE_OTHERWISE", 5)
     engine = EmbeddedEngine(tmp_path)
     await engine.start(ignore)
     for number in range(20):
