@@ -9,7 +9,7 @@ nothing durable stays unpublished. Private facts (a hidden maximum) live in reco
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,6 +78,7 @@ class EngineUnavailable(Exception):
 
 
 PublicationListener = Callable[[Publication], None]
+RecordListener = Callable[[Sequence[Record]], None]
 
 
 class Engine(Protocol):
@@ -126,4 +127,44 @@ class Engine(Protocol):
         `since=None` starts from the oldest kept (or newest). `limit` 0 gives the position
         alone, a negative one no limit. Wrong epoch or a gap: `recovered` is false.
         """
+        ...
+
+
+class SharedEngine(Engine, Protocol):
+    """An engine that several workers write to: what they need to hear of each other."""
+
+    @property
+    def worker(self) -> str:
+        """This worker, one of a kind."""
+        ...
+
+    def follow(
+        self,
+        on_records: RecordListener,
+        on_told: Callable[[str, bytes], None],
+        on_resync: Callable[[], None],
+        on_data_lost: Callable[[], None],
+    ) -> None:
+        """Hear of every append, before its publications; call this before `start`.
+
+        `on_records` gets the records of one append, of any worker, in the order of each
+        stream. `on_told` gets a room and what a worker said by `tell`. `on_resync`:
+        records may have been missed, or a room is new: look at the streams again.
+        `on_data_lost`: the store forgot what was published; positions mean nothing now.
+        """
+        ...
+
+    async def tell(self, room: str, data: bytes) -> None:
+        """Say something to every worker, this one included; it is not stored.
+
+        Raises EngineUnavailable.
+        """
+        ...
+
+    async def add(self, room: str, deltas: Mapping[str, int]) -> dict[str, int]:
+        """Add to counters of the room; gives their totals. Raises EngineUnavailable."""
+        ...
+
+    async def totals(self, room: str) -> dict[str, int]:
+        """Every counter of the room. Raises EngineUnavailable."""
         ...

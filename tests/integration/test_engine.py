@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from interact.engine import (
     Publication,
 )
 from interact.engine_embedded import EmbeddedEngine
+from interact.engine_redis import RedisEngine
+from tests.support.valkey import Valkey, running_valkey
 
 
 def embedded(place: Path) -> Engine:
@@ -25,7 +27,19 @@ def embedded(place: Path) -> Engine:
     return EmbeddedEngine(place)
 
 
-ENGINES: dict[str, Callable[[Path], Engine]] = {"embedded": embedded}
+def shared(place: Path) -> Engine:
+    """The engine on a real Valkey whose address stands in `place`."""
+    return RedisEngine((place / "url").read_text())
+
+
+ENGINES: dict[str, Callable[[Path], Engine]] = {
+    "embedded": embedded,
+    "valkey": shared,
+    "valkey-cluster": shared,
+}
+
+# Streams and channels of one room: what one append may write to.
+S, T = "lot:r:s", "lot:r:t"
 
 
 class Store:
@@ -47,9 +61,23 @@ class Store:
             await engine.close()
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(ENGINES[request.param], tmp_path / "data")
+@pytest.fixture(scope="module", params=sorted(ENGINES))
+def kind(request: pytest.FixtureRequest) -> Iterator[tuple[str, Valkey | None]]:
+    """An engine's name, and the server it needs; one server for all tests of it."""
+    if request.param == "embedded":
+        yield request.param, None
+        return
+    with running_valkey(is_cluster=request.param == "valkey-cluster") as valkey:
+        yield request.param, valkey
+
+
+@pytest.fixture
+def store(kind: tuple[str, Valkey | None], tmp_path: Path) -> Store:
+    name, valkey = kind
+    if valkey is not None:
+        valkey.command("FLUSHALL")
+        (tmp_path / "url").write_text(valkey.url)
+    return Store(ENGINES[name], tmp_path)
 
 
 def fact(number: int) -> NewRecord:
@@ -69,43 +97,43 @@ async def outcome(append: Awaitable[int]) -> int | type[BaseException]:
 
 async def test_appended_records_are_read_in_order(store: Store) -> None:
     async with store.open() as engine:
-        assert await engine.append("s", 0, [fact(1), fact(2)]) == 2
-        assert await engine.append("s", 2, [fact(3)]) == 3
-        records = await engine.read("s")
+        assert await engine.append(S, 0, [fact(1), fact(2)]) == 2
+        assert await engine.append(S, 2, [fact(3)]) == 3
+        records = await engine.read(S)
         assert [(r.version, r.kind, r.at_ms, r.data) for r in records] == [
             (n, "fact", 1_000 + n, b'{"n":%d}' % n) for n in (1, 2, 3)
         ]
-        assert [r.version for r in await engine.read("s", 2)] == [3]
-        assert await engine.read("s", 3) == []
+        assert [r.version for r in await engine.read(S, 2)] == [3]
+        assert await engine.read(S, 3) == []
         assert await engine.read("other") == []
 
 
 async def test_each_hash_covers_the_one_before(store: Store) -> None:
     async with store.open() as engine:
-        await engine.append("s", 0, [fact(1), fact(1)])
-        await engine.append("t", 0, [fact(1)])
-        one, two = await engine.read("s")
-        [other] = await engine.read("t")
+        await engine.append(S, 0, [fact(1), fact(1)])
+        await engine.append(T, 0, [fact(1)])
+        one, two = await engine.read(S)
+        [other] = await engine.read(T)
         assert len({one.hash, two.hash, other.hash}) == 3
         assert len(one.hash) == 32
 
 
 async def test_wrong_version_is_a_conflict_and_writes_nothing(store: Store) -> None:
     async with store.open() as engine:
-        await engine.append("s", 0, [fact(1)])
+        await engine.append(S, 0, [fact(1)])
         for expected in (0, 2):
             with pytest.raises(Conflict):
-                await engine.append("s", expected, [fact(9)], [said("room:r", 9)])
-        assert len(await engine.read("s")) == 1
+                await engine.append(S, expected, [fact(9)], [said("room:r", 9)])
+        assert len(await engine.read(S)) == 1
         assert store.heard == []
-        assert await engine.append("s", 1, [fact(2)], [said("room:r", 2)]) == 2
+        assert await engine.append(S, 1, [fact(2)], [said("room:r", 2)]) == 2
         assert [p.offset for p in store.heard] == [1]
 
 
 async def test_appends_queue_in_call_order(store: Store) -> None:
     async with store.open() as engine:
         appends = [
-            engine.append("s", number, [fact(number)], [said("room:r", number)])
+            engine.append(S, number, [fact(number)], [said("room:r", number)])
             for number in range(200)
         ]
         assert await asyncio.gather(*appends) == list(range(1, 201))
@@ -117,19 +145,19 @@ async def test_everything_queued_behind_a_conflict_fails_even_where_it_would_fit
     store: Store,
 ) -> None:
     async with store.open() as engine:
-        await engine.append("s", 0, [fact(1)])
+        await engine.append(S, 0, [fact(1)])
         # Decided on version 0, which is gone; the next two were decided on top of that.
-        appends = [engine.append("s", version, [fact(9)]) for version in (0, 1, 2)]
-        bystander = engine.append("t", 0, [fact(1)])
+        appends = [engine.append(S, version, [fact(9)]) for version in (0, 1, 2)]
+        bystander = engine.append(T, 0, [fact(1)])
         assert [await outcome(append) for append in appends] == [Conflict] * 3
         assert await bystander == 1
-        assert len(await engine.read("s")) == 1
-        assert await engine.append("s", 1, [fact(2)]) == 2
+        assert len(await engine.read(S)) == 1
+        assert await engine.append(S, 1, [fact(2)]) == 2
 
 
 async def test_listener_hears_before_the_append_is_answered(store: Store) -> None:
     async with store.open() as engine:
-        await engine.append("s", 0, [fact(1)], [said("room:r", 1), said("user:r:a", 2)])
+        await engine.append(S, 0, [fact(1)], [said("room:r", 1), said("user:r:a", 2)])
         assert [(p.channel, p.offset) for p in store.heard] == [("room:r", 1), ("user:r:a", 1)]
         await engine.publish([said("room:r", 3)])
         assert (store.heard[-1].channel, store.heard[-1].offset) == ("room:r", 2)
@@ -137,9 +165,9 @@ async def test_listener_hears_before_the_append_is_answered(store: Store) -> Non
 
 async def test_cancelled_caller_does_not_undo_the_append(store: Store) -> None:
     async with store.open() as engine:
-        task = asyncio.ensure_future(engine.append("s", 0, [fact(1)], [said("room:r", 1)]))
+        task = asyncio.ensure_future(engine.append(S, 0, [fact(1)], [said("room:r", 1)]))
         task.cancel()
-        assert await engine.append("s", 1, [fact(2)]) == 2
+        assert await engine.append(S, 1, [fact(2)]) == 2
         assert len(store.heard) == 1
 
 
@@ -214,7 +242,7 @@ async def check_foreign_positions(engine: Engine, epoch: str) -> None:
 
 async def test_reopened_store_goes_on_where_it_was(store: Store) -> None:
     async with store.open() as engine:
-        await engine.append("s", 0, [fact(1)], [said("room:r", 1)])
+        await engine.append(S, 0, [fact(1)], [said("room:r", 1)])
         before = await engine.history("room:r", None, 0)
     async with store.open() as engine:
         page = await engine.history("room:r", Position(before.position.epoch, 0), -1)
@@ -222,18 +250,18 @@ async def test_reopened_store_goes_on_where_it_was(store: Store) -> None:
         assert page.position == before.position
         assert [p.data for p in page.publications] == [b'{"n":1}']
         with pytest.raises(Conflict):
-            await engine.append("s", 0, [fact(9)])
-        assert await engine.append("s", 1, [fact(2)], [said("room:r", 2)]) == 2
+            await engine.append(S, 0, [fact(9)])
+        assert await engine.append(S, 1, [fact(2)], [said("room:r", 2)]) == 2
         assert [p.offset for p in store.heard] == [1, 2]
-        assert len(await engine.read("s")) == 2
+        assert len(await engine.read(S)) == 2
 
 
 async def test_close_finishes_what_was_accepted(store: Store) -> None:
     async with store.open() as engine:
-        appends = [engine.append("s", number, [fact(number)]) for number in range(50)]
+        appends = [engine.append(S, number, [fact(number)]) for number in range(50)]
     assert [await append for append in appends] == list(range(1, 51))
     async with store.open() as engine:
-        assert len(await engine.read("s")) == 50
+        assert len(await engine.read(S)) == 50
 
 
 async def test_history_never_shows_what_the_listener_has_not_heard(store: Store) -> None:
