@@ -20,10 +20,14 @@ from tests.support.browser import (
 
 async def test_what_the_studio_publishes_plays_on_phone_and_wall(stage: Show) -> None:
     phone = await stage.open("v")
+    # Nobody has opened the room; the page comes in by itself when the host does.
+    await phone.get_by_test_id("gate").wait_for()
+    studio = await stage.open_studio()
     await has(phone.get_by_test_id("viewer"), "data-video", "waiting")
     assert await phone.get_by_test_id("dark-stage").is_visible()
 
-    studio = await stage.go_live()
+    await studio.get_by_test_id("go-live").click()
+    await has(studio.get_by_test_id("studio"), "data-air", "live")
     wall = await stage.open(
         "screen", token=stage.server.token(ROOM, Role.SCREEN, identity="wall"), size=WALL
     )

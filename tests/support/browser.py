@@ -88,9 +88,13 @@ class Show:
         await opened.goto(f"{self.server.url}/{page}/{ROOM}{fragment}")
         return opened
 
+    async def open_studio(self) -> Page:
+        """Open the studio as the host."""
+        return await self.open("studio", token=self.host_token(), size=LAPTOP)
+
     async def go_live(self, camera: str | None = None) -> Page:
-        """Open the studio as the host and publish its fake camera."""
-        studio = await self.open("studio", token=self.host_token(), size=LAPTOP)
+        """Open the studio and publish its fake camera."""
+        studio = await self.open_studio()
         await studio.get_by_test_id("preview").wait_for()
         if camera is not None:
             await studio.get_by_test_id("camera-name").fill(camera)
@@ -156,8 +160,8 @@ async def _reply(socket: Any, number: int) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def show(name: str) -> AsyncIterator[Show]:
-    """A running server and a browser; `name` names the pictures kept after a failure."""
+async def show() -> AsyncIterator[Show]:
+    """A running server and a browser."""
     async with (
         running_server() as server,
         async_playwright() as playwright,
@@ -166,12 +170,7 @@ async def show(name: str) -> AsyncIterator[Show]:
         ) as browser,
     ):
         stage = Show(server, browser)
-        try:
-            yield stage
-        except BaseException:
-            with contextlib.suppress(Exception):
-                await stage.keep_pictures(name)
-            raise
+        yield stage
         stage.check_errors()
 
 

@@ -5,7 +5,8 @@
  * was missed by epoch and offset. `onFresh` is called whenever that was not possible (and at
  * first): the page must load `room.state` then. No page sees the socket.
  */
-import { Centrifuge } from "centrifuge";
+import { Centrifuge, UnauthorizedError } from "centrifuge";
+import { AccessRefused } from "./access";
 import { backoffMs, sleep } from "./backoff";
 import { ServerClock } from "./clock";
 import {
@@ -42,7 +43,7 @@ export interface BusHandlers {
   onUserEvent(event: UserEvent): void;
   onTick(tick: Tick): void;
   /** The token is not (or no longer) accepted, and reconnecting with it would not help. */
-  onDenied(): void;
+  onDenied(reason: Reason): void;
 }
 
 export interface BusOptions {
@@ -79,7 +80,16 @@ export class Bus {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.#client = new Centrifuge(url.href, {
       token,
-      getToken: renew,
+      getToken: async () => {
+        try {
+          return await renew();
+        } catch (error) {
+          // Anything but a refusal is a bad link, which the SDK waits out.
+          if (!(error instanceof AccessRefused) || error.reason === "unavailable") throw error;
+          handlers.onDenied(error.reason);
+          throw new UnauthorizedError(error.reason);
+        }
+      },
       minReconnectDelay: 200,
       maxReconnectDelay: 5_000,
       timeout: RPC_TIMEOUT_MS,
@@ -135,7 +145,7 @@ export class Bus {
     });
     client.on("disconnected", ({ code }) => {
       this.#handlers.onLink("ended");
-      if (code >= FIRST_FINAL_CODE) this.#handlers.onDenied();
+      if (code >= FIRST_FINAL_CODE) this.#handlers.onDenied("bad_token");
     });
     client.on("subscribed", ({ channel, wasRecovering, recovered }) => {
       if (channel === roomChannel(room) && !(wasRecovering && recovered)) void this.#loadState();

@@ -1,6 +1,6 @@
 /** What every page does first: get in, open the bus, and say plainly when it cannot. */
 import { signal } from "@preact/signals";
-import { type Access, AccessRefused, obtainAccess } from "./access";
+import { type Access, AccessRefused, givenAccess, obtainAccess } from "./access";
 import { backoffMs, sleep } from "./backoff";
 import { Bus, type BusHandlers } from "./bus";
 import type { Reason } from "./protocol";
@@ -14,15 +14,15 @@ export interface Session {
 export const denied = signal<Reason | null>(null);
 
 /**
- * Gets access to `room` (waiting for the server as long as it takes) and opens the bus.
- * Null when access is refused; `denied` then says why.
+ * Gets access to `room` (waiting for the server, or for a closed room, as long as it takes)
+ * and opens the bus. Null when the given token is refused; `denied` says why meanwhile.
  */
 export async function enterRoom(
   room: string,
   handlers: Omit<BusHandlers, "onDenied">,
   getAccess: (fresh?: boolean) => Promise<Access> = (fresh) => obtainAccess(room, fresh),
 ): Promise<Session | null> {
-  const access = await firstAccess(getAccess);
+  const access = await firstAccess(room, getAccess);
   if (!access) return null;
   const session: Session = {
     access,
@@ -36,8 +36,8 @@ export async function enterRoom(
       },
       handlers: {
         ...handlers,
-        onDenied: () => {
-          denied.value = "bad_token";
+        onDenied: (reason) => {
+          denied.value = reason;
         },
       },
     }),
@@ -45,16 +45,21 @@ export async function enterRoom(
   return session;
 }
 
-async function firstAccess(getAccess: () => Promise<Access>): Promise<Access | null> {
+/** A guest of a room that is not open (yet) is let in by itself once it is. */
+const CLOSED_RETRY_MS = 4_000;
+
+async function firstAccess(room: string, getAccess: () => Promise<Access>): Promise<Access | null> {
   for (let tries = 0; ; tries++) {
     try {
-      return await getAccess();
+      const access = await getAccess();
+      denied.value = null;
+      return access;
     } catch (error) {
       if (error instanceof AccessRefused && error.reason !== "unavailable") {
         denied.value = error.reason;
-        return null;
-      }
-      await sleep(backoffMs(tries));
+        if (givenAccess(room)) return null;
+        await sleep(CLOSED_RETRY_MS);
+      } else await sleep(backoffMs(tries));
     }
   }
 }

@@ -4,20 +4,15 @@ export const en = {
   "app.viewers": "{n} watching",
   "app.language": "Language",
   "app.close": "Close",
-  "app.cancel": "Cancel",
   "app.retry": "Try again",
-  "app.fullscreen": "Full screen",
 
-  "link.connecting": "Connecting…",
   "link.lost": "Connection lost. Getting you back…",
   "link.back": "You are back.",
 
-  "gate.title": "You can't come in with this link",
+  "gate.title": "The doors are still closed",
   "gate.room": "Room: {room}",
   "gate.viewer":
-    "This show is not open to guests, or it has not begun. Ask the shop for a new link.",
-  "gate.expired": "This link has run out. Ask for a fresh one.",
-  "gate.screen": "This screen needs a link made for it: livehouse token --role screen",
+    "This show is not open to guests, or it has not begun. This page opens by itself when it does.",
 
   "video.label": "Live video",
   "video.joining": "Opening the picture…",
@@ -27,7 +22,6 @@ export const en = {
   "video.refused": "This video is not for this link.",
   "video.sound": "Tap for sound",
   "video.mute": "Mute",
-  "video.unmute": "Unmute",
   "video.fill": "Fill the screen",
   "video.fit": "Show the whole picture",
   "video.cameras": "Cameras",
@@ -47,7 +41,6 @@ export const en = {
 
   "lot.none": "No lot right now",
   "lot.noneHint": "The next one appears here by itself.",
-  "lot.next": "Up next",
   "lot.soon": "Starts soon",
   "lot.start": "Starting price",
   "lot.current": "Current bid",
@@ -59,7 +52,6 @@ export const en = {
   "lot.noBids": "No bids yet. Be the first.",
   "lot.reserveUnmet": "Reserve not met yet",
   "lot.reserveMet": "Reserve met",
-  "lot.buyNow": "Buy now at {amount}",
   "lot.leads": "{name} leads",
   "lot.sold": "Sold",
   "lot.soldTo": "Sold to {name}",
@@ -73,7 +65,6 @@ export const en = {
   "me.outbid": "You were outbid",
   "me.won": "It's yours!",
   "me.wonHint": "You won at {amount}. The shop will contact you.",
-  "me.lost": "Someone else got it",
   "me.you": "You",
 
   "bid.place": "Bid {amount}",
@@ -133,7 +124,6 @@ export const en = {
 
   "screen.join": "Scan to bid",
   "screen.winner": "Sold to {name}",
-  "screen.leads": "{name}",
 } as const;
 
 export type En = typeof en;

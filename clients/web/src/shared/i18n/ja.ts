@@ -5,20 +5,15 @@ export const ja: Dictionary = {
   "app.viewers": "{n}人が視聴中",
   "app.language": "言語",
   "app.close": "閉じる",
-  "app.cancel": "キャンセル",
   "app.retry": "もう一度",
-  "app.fullscreen": "全画面",
 
-  "link.connecting": "接続しています…",
   "link.lost": "接続が切れました。復帰しています…",
   "link.back": "つながりました。",
 
-  "gate.title": "このリンクでは入れません",
+  "gate.title": "まだ開場していません",
   "gate.room": "ルーム：{room}",
   "gate.viewer":
-    "ゲストに公開されていないか、まだ始まっていません。お店に新しいリンクをお尋ねください。",
-  "gate.expired": "このリンクは期限切れです。新しいリンクをお求めください。",
-  "gate.screen": "大画面には専用リンクが必要です：livehouse token --role screen",
+    "ゲストに公開されていないか、まだ始まっていません。始まるとこのページは自動で開きます。",
 
   "video.label": "ライブ映像",
   "video.joining": "映像を開いています…",
@@ -28,7 +23,6 @@ export const ja: Dictionary = {
   "video.refused": "このリンクではこの映像を見られません。",
   "video.sound": "タップで音を出す",
   "video.mute": "消音",
-  "video.unmute": "音を出す",
   "video.fill": "画面いっぱいに表示",
   "video.fit": "映像全体を表示",
   "video.cameras": "カメラ",
@@ -48,7 +42,6 @@ export const ja: Dictionary = {
 
   "lot.none": "出品を待っています",
   "lot.noneHint": "次の品はここに自動で表示されます。",
-  "lot.next": "次の品",
   "lot.soon": "まもなく開始",
   "lot.start": "開始価格",
   "lot.current": "現在の価格",
@@ -60,7 +53,6 @@ export const ja: Dictionary = {
   "lot.noBids": "まだ入札がありません。最初の一人に。",
   "lot.reserveUnmet": "最低落札価格に未達",
   "lot.reserveMet": "最低落札価格に到達",
-  "lot.buyNow": "即決 {amount}",
   "lot.leads": "{name}さんがリード",
   "lot.sold": "落札",
   "lot.soldTo": "{name}さんが落札",
@@ -74,7 +66,6 @@ export const ja: Dictionary = {
   "me.outbid": "上回られました",
   "me.won": "落札しました！",
   "me.wonHint": "{amount}で落札。お店からご連絡します。",
-  "me.lost": "ほかの方が落札しました",
   "me.you": "あなた",
 
   "bid.place": "{amount} で入札",
@@ -134,5 +125,4 @@ export const ja: Dictionary = {
 
   "screen.join": "スキャンして入札",
   "screen.winner": "{name}さんが落札",
-  "screen.leads": "{name}さん",
 };

@@ -5,19 +5,14 @@ export const zhHant: Dictionary = {
   "app.viewers": "{n} 人觀看",
   "app.language": "語言",
   "app.close": "關閉",
-  "app.cancel": "取消",
   "app.retry": "再試一次",
-  "app.fullscreen": "全螢幕",
 
-  "link.connecting": "連線中…",
   "link.lost": "連線中斷，正在恢復…",
   "link.back": "已恢復連線。",
 
-  "gate.title": "這個連結無法進入",
+  "gate.title": "大門還沒開",
   "gate.room": "房間：{room}",
-  "gate.viewer": "這場直播不開放訪客，或尚未開始。請向店家索取新的連結。",
-  "gate.expired": "這個連結已過期，請索取新的連結。",
-  "gate.screen": "大螢幕需要專用連結：livehouse token --role screen",
+  "gate.viewer": "這場直播不開放訪客，或尚未開始。開放後這一頁會自動進入。",
 
   "video.label": "直播畫面",
   "video.joining": "正在開啟畫面…",
@@ -27,7 +22,6 @@ export const zhHant: Dictionary = {
   "video.refused": "這個連結不能觀看此畫面。",
   "video.sound": "點一下開啟聲音",
   "video.mute": "靜音",
-  "video.unmute": "開啟聲音",
   "video.fill": "填滿螢幕",
   "video.fit": "顯示完整畫面",
   "video.cameras": "鏡頭",
@@ -47,7 +41,6 @@ export const zhHant: Dictionary = {
 
   "lot.none": "目前沒有拍品",
   "lot.noneHint": "下一件會自動出現在這裡。",
-  "lot.next": "下一件",
   "lot.soon": "即將開始",
   "lot.start": "起標價",
   "lot.current": "目前出價",
@@ -59,7 +52,6 @@ export const zhHant: Dictionary = {
   "lot.noBids": "還沒有人出價，搶先一步吧。",
   "lot.reserveUnmet": "尚未達到底價",
   "lot.reserveMet": "已達底價",
-  "lot.buyNow": "直購價 {amount}",
   "lot.leads": "{name} 領先",
   "lot.sold": "成交",
   "lot.soldTo": "由 {name} 得標",
@@ -73,7 +65,6 @@ export const zhHant: Dictionary = {
   "me.outbid": "你被超過了",
   "me.won": "恭喜得標！",
   "me.wonHint": "你以 {amount} 得標，店家會與你聯絡。",
-  "me.lost": "由其他人得標",
   "me.you": "你",
 
   "bid.place": "出價 {amount}",
@@ -132,5 +123,4 @@ export const zhHant: Dictionary = {
 
   "screen.join": "掃碼出價",
   "screen.winner": "由 {name} 得標",
-  "screen.leads": "{name}",
 };

@@ -80,6 +80,8 @@ export function Languages(): JSX.Element {
   );
 }
 
+const LINK_FAULTS: readonly Reason[] = ["bad_token", "expired_token", "wrong_room"];
+
 export function Gate(props: {
   reason: Reason;
   room: string;
@@ -87,11 +89,12 @@ export function Gate(props: {
   hint: string;
   children?: ComponentChildren;
 }): JSX.Element {
+  const isLinkAtFault = LINK_FAULTS.includes(props.reason);
   return (
     <main class="gate" data-testid="gate" data-reason={props.reason}>
       <Mark />
-      <h1>{props.title ?? t("gate.title")}</h1>
-      <p>{props.reason === "expired_token" ? t("gate.expired") : props.hint}</p>
+      <h1>{props.title ?? (isLinkAtFault ? reasonText(props.reason) : t("gate.title"))}</h1>
+      {(props.title || !isLinkAtFault) && <p>{props.hint}</p>}
       {props.children}
       <p class="label">
         {t("gate.room", { room: props.room })} · {reasonText(props.reason)}
