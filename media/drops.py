@@ -29,6 +29,7 @@ class DropReason(StrEnum):
     OUTDATED = "outdated"
     FORGOTTEN = "forgotten"
     RESEND_LIMIT = "resend_limit"
+    SLOW_VIEWER = "slow_viewer"
     # A fault of ours, logged once a second at most.
     INTERNAL = "internal"
 

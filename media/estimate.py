@@ -35,6 +35,7 @@ CEILING_BPS: Final = 100_000_000
 
 LOSS_LOW: Final = 0.02
 LOSS_HIGH: Final = 0.10
+LOSS_INTERVAL_S: Final = 0.5
 GROWTH_PER_S: Final = 0.08
 """A second's growth without any sign of trouble (libwebrtc's AIMD uses the same)."""
 KNOWN_FACTOR: Final = 1.5
@@ -112,28 +113,45 @@ class BandwidthEstimate:
             and now - was_at < REMB_FRESH_S
             and bitrate_bps < before * (REMB_FALL)
         )
-        if is_fall:
-            self._fall(bitrate_bps, now)
+        if is_fall and before is not None:
+            if before < self.sent_bps * QUEUE_BACKOFF:
+                # It has not caught up with what goes through: a sign of trouble, no number.
+                self._fall(max(bitrate_bps, min(self.bps, self.sent_bps) * QUEUE_BACKOFF), now)
+            else:
+                self._fall(bitrate_bps, now)
         elif before is None and 0 < self.sent_bps > bitrate_bps * KNOWN_FACTOR:
             # The first word, and it is far below what we send: the link was never wide enough.
             self._fall(bitrate_bps, now)
         elif now - self._fell_at > SETTLE_S and bitrate_bps > self.bps:
             self._set(bitrate_bps)
 
-    def note_report(self, fraction_lost: float, rtt_s: float | None, now: float) -> None:
-        """Take in a receiver report of the picture: loss 0 to 1, and the round trip if known."""
+    def note_report(
+        self, fraction_lost: float, rtt_s: float | None, now: float, *, covers: bool = True
+    ) -> None:
+        """Take in a receiver report of the picture: loss 0 to 1, and the round trip if known.
+
+        `covers` False: hardly anything was sent in the time it speaks of.
+        """
         is_queueing = rtt_s is not None and self._is_queueing(rtt_s, now)
         if fraction_lost > LOSS_HIGH:
-            self._fall(min(self.bps, self.sent_bps or self.bps) * (1 - fraction_lost), now)
+            # Reports come several a second in trouble, each about the same loss: not twice.
+            if now - self._fell_at > LOSS_INTERVAL_S:
+                arrived = (self.sent_bps or self.bps) * (1 - fraction_lost)
+                # A key frame that overflows a short queue loses more than the link does.
+                if self.remb_bps is not None and now - self._remb_at < REMB_FRESH_S:
+                    arrived = max(arrived, float(self.remb_bps))
+                self._fall(arrived, now)
         elif is_queueing and now - self._remb_at > REMB_FRESH_S:
             self._fall(min(self.bps, self.sent_bps or self.bps) * QUEUE_BACKOFF, now)
-        elif fraction_lost < LOSS_LOW and not is_queueing and now - self._fell_at > SETTLE_S:
+        elif not covers or fraction_lost >= LOSS_LOW or is_queueing:
+            return
+        elif now - self._fell_at > SETTLE_S:
             # A second's worth went through unharmed: so much at least the link carries.
             self._set(max(self.bps, self.sent_bps))
 
-    def settled(self, now: float) -> bool:
-        """Whether the last fall is long enough ago for new feedback to speak of the present."""
-        return now - self._fell_at > SETTLE_S
+    def note_lost_padding(self, now: float) -> None:
+        """Much of what was sent besides got lost: no reason to go down, but none to go up."""
+        self._fell_at = now
 
     def _is_queueing(self, rtt_s: float, now: float) -> bool:
         if rtt_s <= self._best_rtt_s or now - self._best_rtt_at > BEST_RTT_MEMORY_S:

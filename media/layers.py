@@ -41,14 +41,19 @@ HOLD_OFF_S: Final = 4.0
 HOLD_OFF_MAX_S: Final = 32.0
 FORGIVE_S: Final = 30.0
 PROBE_S: Final = 3.0
+PROBE_GAIN: Final = 1.1
+"""A probe that raised the estimate by this factor in its time may go on."""
 PROBE_MARGIN: Final = 1.25
 BLIND_S: Final = 8.0
 STOPPED_S: Final = 0.7
 """A layer this much more silent than the liveliest of its track has stopped."""
-THIN_BELOW: Final = 0.85
-"""Share of the lowest layer's rate under which its picture is thinned..."""
+THIN_BELOW: Final = 0.6
+"""Share of the lowest layer's rate under which its picture is thinned (one false alarm of a
+viewer's estimator costs 15 %)..."""
+THIN_AFTER_S: Final = 1.5
+"""...if it stays there for this long after the lowest layer was chosen..."""
 WHOLE_ABOVE: Final = 1.0
-"""...and from which it is sent whole again."""
+"""...and from which on it is sent whole again."""
 UNWANTED_S: Final = 10.0
 """A layer is called unwanted after nobody wanted it for this long: encoders that are
 switched off and on again cost a key frame and a second of poor picture each time."""
@@ -94,6 +99,7 @@ class LayerChooser:
         "_climbed_at",
         "_held_until",
         "_hold_off_s",
+        "_probe_base_bps",
         "_probe_from",
         "changed_at",
         "climbs",
@@ -119,6 +125,7 @@ class LayerChooser:
         self._hold_off_s = HOLD_OFF_S
         self._held_until = 0.0
         self._probe_from: float | None = None
+        self._probe_base_bps = 0.0
 
     def restart(self) -> None:
         """Another camera: choose afresh. What was learnt about climbing stays."""
@@ -165,13 +172,13 @@ class LayerChooser:
         if current is None:
             # The first choice, a new cap, or the layer stopped: the best that fits, at once.
             self._move(_best(usable, estimate_bps, 1.0), now)
-            return self._result(usable, estimate_bps, 0, is_known)
+            return self._result(usable, estimate_bps, now, is_known)
         is_too_much = is_known and current.bitrate_bps > estimate_bps * DOWN_MARGIN
         if is_too_much and current is not usable[0]:
             if self._climbed_at is not None and now - self._climbed_at < FAIL_S:
                 self._fail(now)
             self._move(_best(usable, estimate_bps, 1.0), now)
-            return self._result(usable, estimate_bps, 0, is_known)
+            return self._result(usable, estimate_bps, now, is_known)
         if self._climbed_at is not None and now - self._climbed_at > FORGIVE_S:
             self._hold_off_s = HOLD_OFF_S
         return self._consider_climb(
@@ -188,37 +195,50 @@ class LayerChooser:
         is_known: bool,
         can_probe: bool,
     ) -> Choice:
+        thin = self._result(usable, estimate_bps, now, is_known)
+        if thin.is_thin:
+            self._probe_from = None
+            return thin
         above = allowed[allowed.index(current) + 1 :] if current in allowed else []
         is_new = self.changed_at is not None and now - self.changed_at < UP_HOLD_S
         rested = not is_new and now >= self._held_until
         if not above or not rested:
             self._probe_from = None
-            return self._result(usable, estimate_bps, 0, is_known)
+            return self._result(usable, estimate_bps, now, is_known)
         step = next((o for o in above if o in usable), above[0])
         if step.bitrate_bps * UP_MARGIN <= estimate_bps:
             if step in usable:
                 self._climb(step, now)
-            return self._result(usable, estimate_bps, 0, is_known)
+            return self._result(usable, estimate_bps, now, is_known)
         if not can_probe:
             quiet_since = max(self.changed_at or now - BLIND_S, self._held_until)
             if step in usable and now - quiet_since >= BLIND_S:
                 self._climb(step, now)
-            return self._result(usable, estimate_bps, 0, is_known)
-        if self._probe_from is None:
+            return self._result(usable, estimate_bps, now, is_known)
+        if self._probe_from is None or (
+            now - self._probe_from > PROBE_S and estimate_bps > self._probe_base_bps * PROBE_GAIN
+        ):
             self._probe_from = now
+            self._probe_base_bps = estimate_bps
         elif now - self._probe_from > PROBE_S:
             self._fail(now)
-            return self._result(usable, estimate_bps, 0, is_known)
-        return self._result(usable, estimate_bps, step.bitrate_bps * PROBE_MARGIN, is_known)
+            return self._result(usable, estimate_bps, now, is_known)
+        return self._result(usable, estimate_bps, now, is_known, step.bitrate_bps * PROBE_MARGIN)
 
     def _result(
-        self, usable: list[LayerOffer], estimate_bps: float, probe_bps: float, is_known: bool
+        self,
+        usable: list[LayerOffer],
+        estimate_bps: float,
+        now: float,
+        is_known: bool,
+        probe_bps: float = 0.0,
     ) -> Choice:
         lowest = usable[0]
         if lowest.number != self.target or not is_known:
             self.is_thin = False
         elif estimate_bps < lowest.bitrate_bps * THIN_BELOW:
-            self.is_thin = True
+            is_new = self.changed_at is not None and now - self.changed_at < THIN_AFTER_S
+            self.is_thin = self.is_thin or not is_new
         elif estimate_bps >= lowest.bitrate_bps * WHOLE_ABOVE:
             self.is_thin = False
         return Choice(self.target, probe_bps, self.is_thin)

@@ -16,6 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from media.drops import DropReason, Drops, count_drop
+from media.layers import WantedLayers, wanted_layers
 from media.negotiation import Line, PublishPlan
 from media.rtp.feedback import PublisherClock, round_trip_s
 from media.rtp.packet import ExtensionUri, extension_text, extension_u16, parse_header
@@ -33,6 +34,7 @@ from media.rtp.rtcp import (
     build_sdes,
     ntp_from_unix,
 )
+from media.steering import want_of
 from media.track import Layer, Track
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ MAX_STREAMS: Final = 16
 """SSRCs of one publisher: two lines, three layers with RTX each, and room for changes."""
 
 REPORT_INTERVAL_S: Final = 1.0
+JUDGE_INTERVAL_S: Final = 1.0
+"""How often it is considered which layers anybody needs."""
 REMB_BPS: Final = 12_000_000
 """Ceiling told to senders that estimate by REMB; what arrives above it nobody can watch."""
 REMB_FLOOR_BPS: Final = 150_000
@@ -126,6 +130,8 @@ class Publisher:
         self._on_stream = on_stream
         self._on_bye = on_bye
         self._report_at = 0.0
+        self._judged_at = 0.0
+        self._wanted = WantedLayers()
         self._fir_count = 0
 
     @property
@@ -346,12 +352,35 @@ class Publisher:
                 out += build_remb(self.own_ssrc, int(self._remb_bps), video)
         return out
 
+    def judge_layers(self, now: float) -> tuple[str, ...] | None:
+        """The rids that somebody needs, when the publisher should hear of a change.
+
+        Called by the relay's timer; judges once a second. None for a plain picture.
+        """
+        video = self.video
+        if video is None or len(video.line.rids) < 2 or now - self._judged_at < JUDGE_INTERVAL_S:
+            return None
+        self._judged_at = now
+        sent = sorted(
+            (layer for layer in video.layers if layer.first_at is not None),
+            key=lambda layer: (layer.height, layer.bitrate_bps),
+        )
+        wants = [want_of(line) for line in video.subscribers]
+        numbers = [layer.number for layer in sent]
+        wanted = wanted_layers(numbers, wants)
+        rids = {layer.rid for layer in sent if layer.number in wanted}
+        if any(want.goal is not None and want.goal == numbers[-1] for want in wants):
+            # Somebody would take more than ever came: what has not been sent yet is wanted.
+            rids |= set(video.line.rids) - {layer.rid for layer in sent}
+        return self._wanted.update(video.line.rids, rids, now)
+
     def stats(self, now: float) -> dict[str, Any]:
         """Figures for the control API: one entry a stream."""
         return {
             "rtt_ms": round(self.rtt_s * 1000, 1),
             "nacks_sent": self.nacks_sent,
             "plis_sent": self.plis_sent,
+            "wanted": self._wanted.told,
             "drops": {reason.value: n for reason, n in self.drops.items()},
             "tracks": [self._layer_stats(layer, now) for layer in self.layers],
         }
@@ -374,6 +403,7 @@ class Publisher:
             "jitter_ms": round(receiver.jitter / receiver.clock_rate * 1000, 2),
             "key_frames": layer.key_frame_count,
             "key_frame_requests": layer.key_requests.sent,
+            "bitrate_bps": round(layer.bitrate_bps),
             "viewers": len(layer.lines),
             "waiting": len(layer.waiting),
             "silent_ms": round((now - layer.last_at) * 1000) if layer.last_at else None,

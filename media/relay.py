@@ -266,7 +266,7 @@ class Relay:
     def set_layer(self, room_name: str, session_id: str, max_height: int | None) -> None:
         """Cap a viewer's picture height in pixels, or let it be automatic (None)."""
         viewer = self._viewer(room_name, session_id)
-        viewer.max_height = max_height
+        viewer.set_max_height(max_height)
         self._retarget(viewer)
 
     def set_program(self, room_name: str, camera_name: str | None) -> None:
@@ -530,6 +530,11 @@ class Relay:
         for i, session in enumerate(tuple(self.sessions.values())):
             if isinstance(session, Publisher):
                 session.feed_back(now)
+                wanted = session.judge_layers(now)
+                if wanted is not None and session.camera.publisher is session:
+                    self._publish_events(
+                        session.room, session.room.wants_layers(session.camera, wanted)
+                    )
                 if self._is_gone(session.peer, now, PUBLISHER_SILENCE_S):
                     session.peer.close(CloseReason.TIMEOUT)
             elif i % VIEWER_SHARDS == shard:

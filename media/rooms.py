@@ -29,7 +29,15 @@ FORGET_AFTER_S: Final = 3600.0
 class Camera(Generic[PublisherT]):
     """One camera of a room, live or not."""
 
-    __slots__ = ("has_audio", "live_since", "name", "publisher", "session", "video_codec")
+    __slots__ = (
+        "has_audio",
+        "live_since",
+        "name",
+        "publisher",
+        "session",
+        "video_codec",
+        "wanted",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,6 +48,8 @@ class Camera(Generic[PublisherT]):
         self.session: str | None = None
         self.video_codec: str | None = None
         self.has_audio = False
+        self.wanted: tuple[str, ...] | None = None
+        """Simulcast layers (rids) that somebody needs, as told last; None: all, or no layers."""
 
     @property
     def is_live(self) -> bool:
@@ -48,12 +58,15 @@ class Camera(Generic[PublisherT]):
 
     def describe(self) -> dict[str, Any]:
         """The camera as the control API shows it."""
-        return {
+        out: dict[str, Any] = {
             "live": self.is_live,
             "video": {"codec": self.video_codec} if self.video_codec else None,
             "audio": self.has_audio,
             "session": self.session,
         }
+        if self.wanted is not None:
+            out["wanted"] = list(self.wanted)
+        return out
 
 
 class Room(Generic[PublisherT, ViewerT]):
@@ -88,6 +101,8 @@ class Room(Generic[PublisherT, ViewerT]):
         self, camera: Camera[PublisherT], session: str, video: str | None, audio: bool, now: float
     ) -> list[MediaEvent]:
         """Note a camera's first packet from a publisher, or a change of what it sends."""
+        if camera.session != session:
+            camera.wanted = None
         camera.session = session
         camera.video_codec = video
         camera.has_audio = audio
@@ -96,11 +111,20 @@ class Room(Generic[PublisherT, ViewerT]):
         event: MediaEvent = {"type": Event.CAMERA_LIVE.value, "room": self.name}
         return [{**event, "camera": camera.name, **camera.describe()}, *self.choose_program()]
 
+    def wants_layers(self, camera: Camera[PublisherT], wanted: tuple[str, ...]) -> list[MediaEvent]:
+        """Note which of a camera's simulcast layers somebody needs."""
+        if not camera.is_live:
+            return []
+        camera.wanted = wanted
+        event: MediaEvent = {"type": Event.CAMERA_LAYERS.value, "room": self.name}
+        return [{**event, "camera": camera.name, "wanted": list(wanted)}]
+
     def went_offline(self, camera: Camera[PublisherT]) -> list[MediaEvent]:
         """Note that a camera's publisher is gone and nobody took over."""
         was_live = camera.is_live
         camera.live_since = None
         camera.session = None
+        camera.wanted = None
         if not was_live:
             return self.choose_program()
         event: MediaEvent = {"type": Event.CAMERA_OFFLINE.value, "room": self.name}

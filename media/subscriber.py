@@ -9,6 +9,9 @@ A line keeps its SSRC for life and takes packets from one layer at a time. It mo
 WAITING: nothing is sent yet. REPLAYING: the cached key frame and what followed it leave
 in small portions, live packets wait their turn in the ring. LIVE with a target: the old
 source goes on until the new one can begin with a key frame, so a cut shows no black.
+If that key frame comes in the middle of a frame of the old source, the old frame is
+finished first (`FRAME_END_S` at most), so that no receiver is left with half of one.
+A line that its viewer's link cannot carry is paused, always at the end of a frame.
 
 In the steady state a burst costs one `protect` and one `queue` for each run; everything
 else happens when something changes.
@@ -31,7 +34,7 @@ from media.rtp.history import Packet
 from media.rtp.keyframe import shift_picture_ids
 from media.rtp.rewrite import Position, Rewriter, position_of
 from media.srtp import HEADER_BYTES, OutPacket
-from media.track import Burst, Layer, Track, plan_runs
+from media.track import LAYER_SILENCE_S, Burst, Layer, Track, plan_runs
 
 if TYPE_CHECKING:
     from media.peer import Peer
@@ -50,6 +53,16 @@ eye than a second of catching up. About one second at 2.5 Mbit/s."""
 KEY_FRAME_PATIENCE_S: Final = 0.6
 """How long to wait for a requested key frame before an old cached one is used after all."""
 
+FRAME_END_S: Final = 0.06
+"""How long an unfinished frame of the old source holds up a switch: two frames' time."""
+
+MAX_PADDING_PACKETS: Final = 40
+"""At a time, ten times a second: at most 3.6 Mbit/s of padding."""
+
+RECENT_KEY_S: Final = 0.25
+"""A key frame this young may begin a switch between layers of one picture: an older one
+would show the viewer again what has been shown."""
+
 DEFAULT_RTT_S: Final = 0.1
 
 
@@ -66,6 +79,9 @@ class OutLine:
     """One m-line towards one viewer. `send_burst` is the hot path of the whole server."""
 
     __slots__ = (
+        "_first",
+        "_held_since",
+        "_is_resuming",
         "_limiter",
         "_port",
         "_replay_next",
@@ -77,12 +93,13 @@ class OutLine:
         "extension_ids",
         "first_sent_at",
         "fraction_lost",
+        "goal",
+        "is_paused",
         "jitter",
         "kind",
         "last",
         "layer",
         "line",
-        "max_height",
         "nacks",
         "packets",
         "packets_lost",
@@ -90,6 +107,8 @@ class OutLine:
         "payload_type",
         "peer",
         "plis",
+        "repeat_bytes",
+        "resend_room_bytes",
         "resent",
         "rewriter",
         "rtt_s",
@@ -115,7 +134,10 @@ class OutLine:
         self.target: Layer | None = None
         """Where they will come from at its next key frame."""
         self.waiting_since = 0.0
-        self.max_height: int | None = None
+        self.goal: int | None = None
+        """Number of the layer it would show if that was sent. Written by its steering."""
+        self.is_paused = False
+        """Left out for a while: the viewer's link is too narrow."""
         clock_rate = line.codecs[0].clock_rate
         # Below 2**15, so that a receiver that misses the first packets still guesses the
         # roll-over counter right (RFC 3711 §3.3.1).
@@ -130,6 +152,10 @@ class OutLine:
         # Counters.
         self.packets = 0
         self.payload_bytes = 0
+        self.repeat_bytes = 0
+        """Payload of resends and padding."""
+        self.resend_room_bytes = 100_000.0
+        """What may be resent now; filled up by the session's timer."""
         self.resent = 0
         self.nacks = 0
         self.plis = 0
@@ -145,19 +171,26 @@ class OutLine:
         self._rtx_seq = rng.randrange(1, 1 << 15)
         self._limiter = ResendLimiter()
         self._sent_at = 0.0
+        self._first: Packet | None = None
+        """Where the target begins, while a frame of the old source is being finished."""
+        self._held_since = 0.0
+        self._is_resuming = False
 
     # What to show.
 
-    def follow(self, track: Track | None, now: float, max_height: int | None = None) -> None:
-        """Show `track` from its next possible moment on; None: nothing."""
+    def follow(self, track: Track | None, now: float, layer: Layer | None = None) -> None:
+        """Show `track` from its next possible moment on; None: nothing.
+
+        `layer` is the one to show; None: the tallest that sends.
+        """
         if track is not self.track:
             if self.track is not None:
                 self.track.subscribers.remove(self)
             self.track = track
             if track is not None:
                 track.subscribers.append(self)
-        self.max_height = max_height
-        layer = track.best_layer(now, max_height, self.layer) if track is not None else None
+        if layer is None and track is not None:
+            layer = track.best_layer(now, self.layer)
         if layer is None:
             self._leave_target()
             if track is None:
@@ -170,6 +203,9 @@ class OutLine:
         """Move to `layer`: at once where that shows a whole picture, else at its key frame."""
         if layer is self.layer:
             self._leave_target()
+            self.is_paused = False
+            if self in layer.leaving:
+                layer.leaving.remove(self)
             return
         if layer is self.target:
             return
@@ -178,9 +214,10 @@ class OutLine:
             count_drop(self.drops, DropReason.NO_COMMON_CODEC)
             return
         self.waiting_since = now
-        if layer.is_video and self._can_replay(layer):
+        if layer.is_video and self._can_replay(layer, now):
             self._replay(layer, now)
             return
+        self._is_resuming, self.is_paused = self.is_paused, False
         self.target = layer
         layer.waiting.append(self)
         if self.state is LineState.IDLE:
@@ -193,20 +230,79 @@ class OutLine:
 
         Called by the layer with `self` already off its waiting list.
         """
+        old = self.layer
+        if old is not None and self._is_in_frame(old):
+            self._first = first
+            self._held_since = first.arrived
+            if self not in old.leaving:
+                old.leaving.append(self)
+            return
         self.target = None
         self._enter(layer, first, None, first.arrived)
         layer.lines.append(self)
         self.state = LineState.LIVE
+
+    def _is_in_frame(self, layer: Layer) -> bool:
+        """Whether more of a frame of `layer`, begun on this line, is on its way."""
+        if not layer.is_video or self not in layer.lines:
+            return False
+        last = self.last
+        return layer.has_burst or (last is not None and not last.marker)
+
+    def leave_frame_end(self, now: float) -> None:
+        """The old source's frame is whole (or will not be): pause, or begin the target.
+
+        Called by the old layer after it sent the end of the frame, and by the timer.
+        """
+        first, target = self._first, self.target
+        self._first = None
+        self._leave_layer()
+        if first is None or target is None:
+            self.state = LineState.WAITING
+            return
+        if target.ring.get(first.seq) is not first:
+            self.state = LineState.WAITING
+            target.waiting.append(self)  # it began anew meanwhile
+            return
+        self.target = None
+        self._enter(target, first, None, first.arrived)
+        moved = []
+        for packet in target.since(first.seq):
+            place = self._moved(
+                target, packet.seq, packet.rtp_ts, 0x80 if packet.marker else 0, packet.payload
+            )
+            if place is not None:
+                moved.append(place)
+                self.last = packet
+        self._send_moved(moved)
+        target.lines.append(self)
+        self.state = LineState.LIVE
+
+    def pause(self, now: float) -> None:
+        """Send no picture from the next frame end on, until `aim` names a layer again."""
+        self._leave_target()
+        self.is_paused = True
+        layer = self.layer
+        if layer is None:
+            return
+        if self._is_in_frame(layer):
+            self._held_since = now
+            layer.leaving.append(self)
+        else:
+            self._leave_layer()
+            self.state = LineState.WAITING
 
     def source_restarted(self) -> None:
         """The layer changed codec or numbering: begin anew at its next key frame."""
         layer = self.layer
         if layer is None:
             return
+        target = self.target or layer
+        self._leave_target()
         self._leave_layer()
         self.state = LineState.WAITING
-        self.target = layer
-        layer.waiting.append(self)
+        self.target = target
+        target.waiting.append(self)
 
     def source_gone(self, track: Track) -> None:
         """The publisher of `track` is gone: keep the line open and wait."""
@@ -310,10 +406,13 @@ class OutLine:
         overhead = HEADER_BYTES + len(block) + sender.tag_bytes
         runs, size = plan_runs([len(p[3]) for p in packets], overhead)
         at = port.reserve(size)
+        payload_bytes = sum(len(p[3]) for p in packets)
         if payload_type < 0:
             payload_type, ssrc = self.payload_type, self.ssrc
             self.packets += len(packets)
-            self.payload_bytes += sum(len(p[3]) for p in packets)
+            self.payload_bytes += payload_bytes
+        else:
+            self.repeat_bytes += payload_bytes
         sender.protect(port.out, at, packets, 0, 0, payload_type, ssrc, block)
         for start, length, segment, count in runs:
             port.queue(destination, at + start, length, segment, count)
@@ -321,9 +420,19 @@ class OutLine:
 
     # Replay of the cached key frame.
 
-    def _can_replay(self, layer: Layer) -> bool:
+    def _can_replay(self, layer: Layer, now: float) -> bool:
         cache = layer.key_frames
-        return cache.size_bytes <= FRESH_REPLAY_BYTES and bool(cache.packets())
+        if self.is_paused or cache.size_bytes > FRESH_REPLAY_BYTES:
+            return False
+        packets = cache.packets()
+        if not packets:
+            return False
+        return not self._is_same_picture(layer) or now - packets[0].arrived < RECENT_KEY_S
+
+    def _is_same_picture(self, layer: Layer) -> bool:
+        """Whether `layer` is another layer of what the line shows now."""
+        track = self.track
+        return track is not None and self.layer in track.layers and layer in track.layers
 
     def _replay(self, layer: Layer, now: float) -> bool:
         packets = layer.key_frames.packets()
@@ -363,18 +472,22 @@ class OutLine:
             self.state = LineState.LIVE
 
     def handle_timer(self, now: float) -> None:
-        """Move between simulcast layers; give up waiting for a new key frame where an old
-        one is at hand. Called some 10 times a second, never during a burst."""
-        track = self.track
-        if track is not None and len(track.layers) > 1:
-            best = track.best_layer(now, self.max_height, self.layer)
-            if best is not None and best is not (self.target or self.layer):
-                self.aim(best, now)
+        """Give up waiting: for the end of a frame, or for a new key frame where an old one
+        is at hand. Called some 10 times a second, never during a burst."""
+        old = self.layer
+        if old is not None and self in old.leaving:
+            if now - self._held_since > FRAME_END_S:
+                self.leave_frame_end(now)
+            return
         layer = self.target
+        goes_on = old is not None and now - old.last_at < LAYER_SILENCE_S
+        if layer is not None and goes_on and self._is_same_picture(layer):
+            return
         if (
             layer is not None
             and layer.is_video
             and now - self.waiting_since > KEY_FRAME_PATIENCE_S
+            and not self._is_resuming
             and layer.key_frames.packets()
         ):
             self._leave_target()
@@ -402,9 +515,13 @@ class OutLine:
             if moved is None:
                 count_drop(self.drops, DropReason.OUTDATED)
                 continue
-            if not self._limiter.allow(seq16, now, max(self.rtt_s, 0.01)):
+            size = len(packet.payload)
+            if self.resend_room_bytes < size or not self._limiter.allow(
+                seq16, now, max(self.rtt_s, 0.01)
+            ):
                 count_drop(self.drops, DropReason.RESEND_LIMIT)
                 continue
+            self.resend_room_bytes -= size
             self._resend_one(moved, layer)
 
     def _resend_one(self, packet: OutPacket, layer: Layer) -> None:
@@ -420,6 +537,34 @@ class OutLine:
             self._send_moved([(self._rtx_seq, out_ts, marker, body)], codec.rtx, self.rtx_ssrc)
         else:
             self._send_moved([packet], codec.payload_type, self.ssrc)
+
+    def send_padding(self, size_bytes: int) -> int:
+        """Send recent packets once more by RTX, to learn what the link carries; bytes sent.
+
+        Receivers drop what they have already. 0 where no RTX is agreed.
+        """
+        layer, last = self.layer, self.last
+        if layer is None or last is None or self.extension_ids is None:
+            return 0
+        codec = match_codec(self.line.codecs, layer.codec)
+        if codec is None or codec.rtx is None:
+            return 0
+        packets: list[OutPacket] = []
+        left = size_bytes
+        seq = last.seq
+        while left > 0 and len(packets) < MAX_PADDING_PACKETS:
+            packet = layer.ring.get(seq)
+            moved = self._moved(layer, seq, packet.rtp_ts, 0, packet.payload) if packet else None
+            if packet is None or moved is None:
+                break
+            self._rtx_seq += 1
+            marker = 0x80 if packet.marker else 0
+            body = (moved[0] & 0xFFFF).to_bytes(2, "big") + bytes(moved[3])
+            packets.append((self._rtx_seq, moved[1], marker, body))
+            left -= len(body)
+            seq -= 1
+        self._send_moved(packets, codec.rtx, self.rtx_ssrc)
+        return size_bytes - left
 
     def ask_key_frame(self, now: float) -> None:
         """The viewer lost its picture."""
@@ -460,6 +605,7 @@ class OutLine:
         self.layer = layer
         self.codec = layer.codec
         self.payload_type = codec.payload_type
+        self._is_resuming = False
         has_rtx = self.rtx_ssrc and codec.rtx is not None
         self.extension_ids = ids_of(self.line.extensions) if has_rtx else None
         self.last = None
@@ -473,11 +619,18 @@ class OutLine:
     def _leave_layer(self) -> None:
         layer = self.layer
         self.layer = None
-        if layer is not None and self in layer.lines:
-            layer.lines.remove(self)
+        if layer is not None:
+            if self in layer.lines:
+                layer.lines.remove(self)
+            if self in layer.leaving:
+                layer.leaving.remove(self)
 
     def _leave_target(self) -> None:
         target = self.target
         self.target = None
         if target is not None and self in target.waiting:
             target.waiting.remove(self)
+        if self._first is not None:
+            self._first = None
+            if self.layer is not None and self in self.layer.leaving:
+                self.layer.leaving.remove(self)

@@ -34,6 +34,10 @@ a second is the least that browsers send of a layer that is on."""
 LAYER_TRUST_S: Final = 0.5
 """How long a layer must have been sending before viewers are moved up to it."""
 
+RATE_INTERVAL_S: Final = 0.5
+RATE_WEIGHT: Final = 0.25
+"""Weight of a new measurement: a key frame in it must not look like a richer layer."""
+
 Run = tuple[int, int, int, int]
 """(start relative to the burst, bytes, segment bytes, datagrams) of one GSO message."""
 
@@ -145,9 +149,12 @@ class Layer:
         "_capture_told_at",
         "_is_key_start",
         "_key_ts",
+        "_rate_at",
+        "_rate_octets",
         "_request_key",
         "_restarts",
         "active_since",
+        "bitrate_bps",
         "clock",
         "codec",
         "first_at",
@@ -157,6 +164,7 @@ class Layer:
         "key_requests",
         "kind",
         "last_at",
+        "leaving",
         "lines",
         "number",
         "receiver",
@@ -189,6 +197,8 @@ class Layer:
         """Lines that get every packet as it comes."""
         self.waiting: list[OutLine] = []
         """Lines that begin with the next key frame (sound: the next packet)."""
+        self.leaving: list[OutLine] = []
+        """Of `lines`, those that go when the frame now coming is whole."""
         self.width = 0
         self.height = 0
         self.first_at: float | None = None
@@ -201,6 +211,10 @@ class Layer:
         self.clock = StreamClock(clock, codec.clock_rate)
         self.key_requests = KeyFrameRequests()
         self.key_frame_count = 0
+        self.bitrate_bps = 0.0
+        """Measured over some two seconds; after it stopped, what it was. 0: never measured."""
+        self._rate_at = 0.0
+        self._rate_octets = 0
         self._request_key = request_key
         self._restarts = 0
         self._burst: list[OutPacket] = []
@@ -308,7 +322,11 @@ class Layer:
         )
         for line in lines:
             line.send_burst(burst, port)
-        return len(lines) * len(packets)
+        sent = len(lines) * len(packets)
+        if self.leaving and newest.marker:
+            for line in tuple(self.leaving):
+                line.leave_frame_end(now)
+        return sent
 
     def _captured(self, packets: list[OutPacket], now: float) -> float | None:
         rtp_ts = packets[0][1]
@@ -319,7 +337,13 @@ class Layer:
 
     @property
     def has_burst(self) -> bool:
+        """Whether packets wait for `fan_out`."""
         return bool(self._burst)
+
+    def since(self, seq: int) -> list[Packet]:
+        """Packets kept from `seq` on, without those that the coming `fan_out` brings."""
+        coming = {packet[0] for packet in self._burst}
+        return [packet for packet in self.ring.since(seq) if packet.seq not in coming]
 
     def ask_key_frame(self, now: float) -> None:
         """A viewer needs a key frame; all their wishes are merged into few requests."""
@@ -328,10 +352,20 @@ class Layer:
 
     def handle_timer(self, now: float) -> None:
         """Send a key-frame request that was held back or had no answer."""
+        if now - self._rate_at >= RATE_INTERVAL_S:
+            self._measure_rate(now)
         if self.waiting and self.is_video:
             self.key_requests.is_waiting = True
         if self.key_requests.handle_timer(now):
             self._request_key(self)
+
+    def _measure_rate(self, now: float) -> None:
+        octets = self.receiver.octets
+        bps = (octets - self._rate_octets) * 8 / (now - self._rate_at)
+        if self._rate_octets and bps:
+            before = self.bitrate_bps
+            self.bitrate_bps = bps if not before else before + RATE_WEIGHT * (bps - before)
+        self._rate_at, self._rate_octets = now, octets
 
 
 class Track:
@@ -349,10 +383,8 @@ class Track:
         """A new stream of this track was seen."""
         self.layers.append(layer)
 
-    def best_layer(
-        self, now: float, max_height: int | None = None, current: Layer | None = None
-    ) -> Layer | None:
-        """The tallest layer that sends and is not above `max_height` (or the lowest).
+    def best_layer(self, now: float, current: Layer | None = None) -> Layer | None:
+        """The tallest layer that sends, for a line that nobody steers.
 
         Senders switch layers off when their uplink is short, so a silent one is left. One
         that came back is trusted after `LAYER_TRUST_S`; `current` is kept until then.
@@ -367,10 +399,7 @@ class Track:
                 for layer in sending
                 if layer is current or now - layer.active_since > LAYER_TRUST_S
             ]
-        fitting = [layer for layer in sending if max_height is None or layer.height <= max_height]
-        if not fitting:
-            return min(sending, key=lambda layer: layer.height)
-        return max(fitting, key=lambda layer: (layer.height, layer is current))
+        return max(sending, key=lambda layer: (layer.height, layer is current))
 
     @property
     def codec(self) -> Codec:

@@ -23,6 +23,7 @@ from media.rtp.rtcp import (
     build_sr,
     ntp_from_unix,
 )
+from media.steering import Steering
 from media.subscriber import LineState, OutLine
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ class Viewer:
         self.plan = plan
         self.etag = ""
         self.peer: Peer
-        self.max_height: int | None = None
+        self.steering: Steering | None = None
+        """Of the picture line, if there is one."""
         self.lines: list[OutLine] = []
         self.by_ssrc: dict[int, OutLine] = {}
         self.source: Publisher | None = None
         """Whose tracks the lines follow now."""
         self.drops: Drops = {}
         self.rtt_s: float | None = None
-        self.estimate_bps: int | None = None
         self._cname = cname
         self._report_at = 0.0
 
@@ -69,6 +70,20 @@ class Viewer:
         self.by_ssrc[line.ssrc] = line
         if line.rtx_ssrc:
             self.by_ssrc[line.rtx_ssrc] = line
+        video = next((x for x in self.lines if x.kind == "video"), None)
+        if video is not None:
+            self.steering = Steering(video, [x for x in self.lines if x is not video])
+
+    @property
+    def max_height(self) -> int | None:
+        """The viewer's own cap, in pixels; None: automatic."""
+        return self.steering.chooser.max_allowed if self.steering is not None else None
+
+    def set_max_height(self, max_height: int | None) -> None:
+        """Cap the picture, or leave it to the estimate. Takes effect with `follow`."""
+        if self.steering is not None:
+            self.steering.chooser.max_allowed = max_height
+            self.steering.chooser.forget_wait()
 
     def follow(self, publisher: Publisher | None, now: float) -> None:
         """Show what `publisher` sends, sound and picture together; None: wait.
@@ -82,7 +97,10 @@ class Viewer:
             track = None
             if publisher is not None:
                 track = publisher.video if line.kind == "video" else publisher.audio
-            line.follow(track, now, self.max_height)
+            layer = None
+            if track is not None and self.steering is not None and line is self.steering.line:
+                layer = self.steering.choose(track, now)
+            line.follow(track, now, layer)
 
     def handle_rtp(self, data: memoryview, size: int, now: float) -> None:
         """A viewer has nothing to send."""
@@ -98,7 +116,7 @@ class Viewer:
             match item:
                 case ReceiverReport() | SenderReport():
                     for report in item.reports:
-                        self._note_report(report, unix_now)
+                        self._note_report(report, now, unix_now)
                 case Nack():
                     line = self.by_ssrc.get(item.media_ssrc)
                     if line is None or line.ssrc != item.media_ssrc:
@@ -111,7 +129,8 @@ class Viewer:
                     for ssrc, _ in item.entries:
                         self._ask_key_frame(ssrc, now)
                 case Remb():
-                    self.estimate_bps = item.bitrate_bps
+                    if self.steering is not None:
+                        self.steering.estimate.note_remb(item.bitrate_bps, now)
                 case _:
                     continue
 
@@ -122,9 +141,13 @@ class Viewer:
         else:
             line.ask_key_frame(now)
 
-    def _note_report(self, report: ReceptionReport, unix_now: float) -> None:
+    def _note_report(self, report: ReceptionReport, now: float, unix_now: float) -> None:
         line = self.by_ssrc.get(report.ssrc)
-        if line is None or line.ssrc != report.ssrc:
+        if line is None:
+            return
+        if line.ssrc != report.ssrc:
+            if self.steering is not None and line is self.steering.line:
+                self.steering.note_repeats_report(report, now)
             return
         line.fraction_lost = report.fraction_lost
         line.packets_lost = report.packets_lost
@@ -134,11 +157,15 @@ class Viewer:
             self.rtt_s = trip
             for other in self.lines:
                 other.rtt_s = trip
+        if self.steering is not None and line is self.steering.line:
+            self.steering.note_report(report, trip, now)
 
     def handle_timer(self, now: float, unix_now: float) -> None:
         """Send sender reports when due. Called some 10 times a second."""
         for line in self.lines:
             line.handle_timer(now)
+        if self.steering is not None and self.peer.sender is not None:
+            self.steering.handle_timer(now)
         if self.peer.sender is None or now - self._report_at < REPORT_INTERVAL_S:
             return
         self._report_at = now
@@ -163,9 +190,8 @@ class Viewer:
         return {
             "wish": self.wish,
             "camera": self.source.camera.name if self.source is not None else None,
-            "max_height": self.max_height,
             "rtt_ms": round(self.rtt_s * 1000, 1) if self.rtt_s is not None else None,
-            "estimate_bps": self.estimate_bps,
+            **(self.steering.stats() if self.steering is not None else {}),
             "drops": {reason.value: n for reason, n in self.drops.items()},
             "tracks": [self._line_stats(line) for line in self.lines],
         }

@@ -131,3 +131,54 @@ def test_it_never_falls_below_its_floor() -> None:
     for i in range(20):
         estimate.note_report(0.9, None, now + i)
     assert estimate.bps == FLOOR_BPS
+
+
+def test_loss_is_no_worse_than_a_fresh_remb_says() -> None:
+    estimate = BandwidthEstimate()
+    now = send(estimate, 700_000, 0, 2)
+    estimate.note_remb(650_000, now)
+    estimate.note_remb(340_000, now + 0.1)
+    estimate.note_report(0.9, None, now + 1)
+    assert estimate.bps == 340_000
+
+
+def test_reports_in_quick_succession_do_not_add_up() -> None:
+    estimate = BandwidthEstimate()
+    now = send(estimate, 1_000_000, 0, 2)
+    for i in range(4):
+        estimate.note_report(0.5, None, now + i / 10)
+    assert estimate.bps == pytest.approx(500_000, rel=0.01)
+
+
+def test_a_remb_that_lags_behind_is_a_sign_without_a_number() -> None:
+    estimate = BandwidthEstimate()
+    now = send(estimate, 700_000, 0, 2)
+    estimate.note_report(0.0, 0.02, now)
+    estimate.note_remb(600_000, now)
+    estimate.note_remb(330_000, now)
+    now = send(estimate, 700_000, now, 2)
+    estimate.note_report(0.0, 0.02, now)
+    estimate.note_remb(332_000, now)
+    estimate.note_remb(300_000, now)
+    assert estimate.bps == pytest.approx(595_000, rel=0.01)
+
+
+def test_lost_padding_only_stops_the_rise() -> None:
+    estimate = BandwidthEstimate()
+    now = send(estimate, 200_000, 0, 2)
+    estimate.note_report(0.5, None, now)
+    now = send(estimate, 600_000, now, 2)
+    estimate.note_lost_padding(now)
+    before = estimate.bps
+    estimate.note_report(0.0, 0.02, now + 0.1)
+    assert estimate.bps == before
+
+
+def test_a_report_about_next_to_nothing_shows_nothing() -> None:
+    estimate = BandwidthEstimate()
+    now = send(estimate, 200_000, 0, 2)
+    estimate.note_report(0.5, None, now)
+    now = send(estimate, 600_000, now, 2)
+    before = estimate.bps
+    estimate.note_report(0.0, 0.02, now, covers=False)
+    assert estimate.bps == before

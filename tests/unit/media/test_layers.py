@@ -13,6 +13,7 @@ from media.layers import (
     HOLD_OFF_MAX_S,
     HOLD_OFF_S,
     PROBE_S,
+    THIN_AFTER_S,
     UNWANTED_S,
     UP_HOLD_S,
     LayerChooser,
@@ -154,11 +155,18 @@ def test_without_padding_the_climb_is_the_probe() -> None:
 
 def test_thin_below_the_lowest_layer_and_whole_again_with_room() -> None:
     chooser = LayerChooser()
-    assert not chooser.choose(ALL, 130_000, 0.0).is_thin
-    assert chooser.choose(ALL, 120_000, 0.1).is_thin
-    assert chooser.choose(ALL, 140_000, 0.2).is_thin
-    assert not chooser.choose(ALL, 150_000, 0.3).is_thin
-    assert not chooser.choose(ALL, 30_000, 0.4, is_known=False).is_thin
+    assert not chooser.choose(ALL, 100_000, 0.0).is_thin
+    assert not chooser.choose(ALL, 80_000, 0.1).is_thin, "it may be a false alarm"
+    assert chooser.choose(ALL, 80_000, THIN_AFTER_S).is_thin
+    assert chooser.choose(ALL, 140_000, THIN_AFTER_S + 1).is_thin
+    assert not chooser.choose(ALL, 150_000, THIN_AFTER_S + 2).is_thin
+    assert not chooser.choose(ALL, 30_000, THIN_AFTER_S + 3, is_known=False).is_thin
+
+
+def test_a_thinned_picture_is_not_probed() -> None:
+    chooser = LayerChooser()
+    chooser.choose(ALL, 50_000, 0.0)
+    assert all(chooser.choose(ALL, 50_000, 2 + i).probe_bps == 0 for i in range(20))
 
 
 def test_a_paused_layer_that_would_fit_is_a_goal() -> None:

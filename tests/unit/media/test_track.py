@@ -217,7 +217,7 @@ def test_publisher_restart_with_new_numbers_continues_at_its_key_frame(
     assert [s[0] for s in after] == [before[-1][0] + 1, before[-1][0] + 2]
 
 
-def test_layer_choice_follows_height_cap_and_silence(port: RecordingPort) -> None:
+def test_unsteered_choice_is_the_tallest_that_sends(port: RecordingPort) -> None:
     bench = Bench(port)
     track = Track("video", bench.line.line)
     low, high = bench.layer(rid="q"), bench.layer(rid="f")
@@ -226,17 +226,15 @@ def test_layer_choice_follows_height_cap_and_silence(port: RecordingPort) -> Non
         feed(layer, port, 1, [KEY], 10.0)
         layer.height = height
     assert track.best_layer(10.1) is high
-    assert track.best_layer(10.1, 360) is low
-    assert track.best_layer(10.1, 100) is low
     feed(low, port, 2, [DELTA], 11.0)
-    assert track.best_layer(11.0, None, high) is low, "the tall one fell silent"
+    assert track.best_layer(11.0, high) is low, "the tall one fell silent"
     feed(high, port, 2, [KEY], 11.0 + LAYER_SILENCE_S)
     feed(low, port, 3, [DELTA], 11.0 + LAYER_SILENCE_S)
-    assert track.best_layer(11.8, None, low) is low, "not trusted yet"
+    assert track.best_layer(11.8, low) is low, "not trusted yet"
     for i in range(8):
         feed(high, port, 3 + i, [DELTA], 11.8 + i / 10)
         feed(low, port, 4 + i, [DELTA], 11.8 + i / 10)
-    assert track.best_layer(12.5, None, low) is high
+    assert track.best_layer(12.5, low) is high
 
 
 @given(st.lists(st.integers(0, 1400), min_size=1, max_size=200), st.sampled_from([22, 28]))
