@@ -185,6 +185,7 @@ class Event(StrEnum):
     CAMERA_LIVE = "camera.live"
     CAMERA_OFFLINE = "camera.offline"
     PROGRAM_CHANGED = "program.changed"
+    CAMERA_LAYERS = "camera.layers"
     TICK = "tick"
 
 

@@ -42,6 +42,13 @@ class _CameraChange(msgspec.Struct, frozen=True):
     camera: str | None
 
 
+class _CameraLayers(msgspec.Struct, frozen=True):
+    type: Event
+    at: int
+    camera: str
+    wanted: list[str]
+
+
 class _Tick(msgspec.Struct, frozen=True):
     type: Event
     at: int
@@ -58,6 +65,8 @@ class RoomBoard:
     program: str | None = None
     viewers: int = 0
     cheers: Cheers = field(default_factory=Cheers)
+    wanted: dict[str, list[str]] = field(default_factory=dict)
+    """Simulcast layers that somebody needs, by camera, as told last."""
 
     def camera_live(self, at: int, camera: str, codec: str | None, audio: bool) -> bytes | None:
         """A camera began to send, or changed what it sends."""
@@ -75,7 +84,15 @@ class RoomBoard:
         if state is None or not state.live:
             return None
         self.cameras[camera] = CameraState(camera, False, None, False)
+        self.wanted.pop(camera, None)
         return msgspec.json.encode(_CameraChange(Event.CAMERA_OFFLINE, at, camera))
+
+    def camera_layers(self, at: int, camera: str, wanted: list[str]) -> bytes | None:
+        """Other layers of a camera are needed than before; for the stage channel."""
+        if self.wanted.get(camera) == wanted:
+            return None
+        self.wanted[camera] = wanted
+        return msgspec.json.encode(_CameraLayers(Event.CAMERA_LAYERS, at, camera, wanted))
 
     def program_changed(self, at: int, camera: str | None) -> bytes | None:
         """Another camera is on air, or none."""

@@ -15,7 +15,16 @@ import msgspec
 
 from interact.engine import Engine, EngineUnavailable, Outgoing
 from interact.lot_calls import BID_BURST, BIDS_PER_S, Handler, LotCalls
-from interact.protocol import Reason, Refused, Role, RoomId, room_channel, tick_channel
+from interact.protocol import (
+    Channel,
+    Reason,
+    Refused,
+    Role,
+    RoomId,
+    room_channel,
+    stage_channel,
+    tick_channel,
+)
 from interact.requests import CheerTapParams, check_text, parse, reader
 from interact.room import Caller, Clock, Room
 from interact.room_board import CameraState
@@ -249,6 +258,12 @@ class RoomService:
         known = self._room(RoomId(room))
         self._publish(known, known.board.program_changed(known.now(), camera))
 
+    def camera_layers(self, room: str, camera: str, wanted: list[str]) -> None:
+        """Which simulcast layers of a camera anybody watches. For whoever publishes it."""
+        known = self._room(RoomId(room))
+        event = known.board.camera_layers(known.now(), camera, wanted)
+        self._publish(known, event, stage_channel(known.name))
+
     def viewers(self, room: str, count: int) -> None:
         """How many watch now; goes out with the next tick."""
         known = self._room(RoomId(room))
@@ -261,12 +276,12 @@ class RoomService:
         known = self._rooms.get(room)
         return [] if known is None else list(known.board.cameras.values())
 
-    def _publish(self, room: Room, event: bytes | None) -> None:
+    def _publish(self, room: Room, event: bytes | None, channel: Channel | None = None) -> None:
         if event is None:
             return
         self._ticker.wake(room.name)
         # Called now, so that notices keep their order; the task only hears how it went.
-        publishing = self._engine.publish([Outgoing(room_channel(room.name), event)])
+        publishing = self._engine.publish([Outgoing(channel or room_channel(room.name), event)])
         task = asyncio.ensure_future(self._hear(publishing, room.name))
         self._notices.add(task)
         task.add_done_callback(self._notices.discard)

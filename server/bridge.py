@@ -33,6 +33,7 @@ class RoomNotices(Protocol):
     def camera_live(self, room: str, camera: str, video: str | None, audio: bool) -> None: ...
     def camera_offline(self, room: str, camera: str) -> None: ...
     def program_changed(self, room: str, camera: str | None) -> None: ...
+    def camera_layers(self, room: str, camera: str, wanted: list[str]) -> None: ...
     def viewers(self, room: str, count: int) -> None: ...
 
 
@@ -44,6 +45,7 @@ class _Camera(msgspec.Struct, frozen=True):
     live: bool = False
     video: _Video | None = None
     audio: bool = False
+    wanted: list[str] | None = None
 
 
 class _Room(msgspec.Struct, frozen=True):
@@ -60,6 +62,7 @@ class _Event(msgspec.Struct, frozen=True):
     camera: str | None = None
     video: _Video | None = None
     audio: bool = False
+    wanted: list[str] | None = None
     viewers: int = 0
     epoch: str = ""
     rooms: dict[str, _Room] = {}
@@ -89,6 +92,8 @@ class WorkerView:
                 self._go_offline(event.room, event.camera)
             case "program.changed":
                 self.rooms.program_changed(event.room, event.camera)
+            case "camera.layers" if event.camera is not None and event.wanted is not None:
+                self.rooms.camera_layers(event.room, event.camera, event.wanted)
             case "viewers":
                 self._count(event.room, event.viewers)
             case _:
@@ -121,6 +126,8 @@ class WorkerView:
             for camera, details in state.cameras.items():
                 if details.live:
                     self._go_live(room, camera, details.video, details.audio)
+                    if details.wanted is not None:
+                        self.rooms.camera_layers(room, camera, details.wanted)
             self.rooms.program_changed(room, state.program)
         for room in self.watched.keys() | snapshot.rooms.keys():
             known = snapshot.rooms.get(room)

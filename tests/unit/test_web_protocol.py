@@ -10,7 +10,15 @@ import msgspec
 import pytest
 
 from interact import lot_messages
-from interact.protocol import Event, Reason, Role, room_channel, tick_channel, user_channel
+from interact.protocol import (
+    Event,
+    Reason,
+    Role,
+    room_channel,
+    stage_channel,
+    tick_channel,
+    user_channel,
+)
 
 SOURCE: Final = (
     Path(__file__).resolve().parents[2] / "clients" / "web" / "src" / "shared" / "protocol.ts"
@@ -77,6 +85,7 @@ def test_a_snapshot_has_the_servers_fields_and_one_of_the_pages() -> None:
     [
         ("roomChannel", room_channel("R")),
         ("tickChannel", tick_channel("R")),
+        ("stageChannel", stage_channel("R")),
         ("userChannel", user_channel("R", "I")),
     ],
 )

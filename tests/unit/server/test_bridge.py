@@ -32,6 +32,9 @@ class Notices:
     def program_changed(self, room: str, camera: str | None) -> None:
         self.program[room] = camera
 
+    def camera_layers(self, room: str, camera: str, wanted: list[str]) -> None:
+        self.said.append(f"layers {room}/{camera} {','.join(wanted)}")
+
     def viewers(self, room: str, count: int) -> None:
         self.counts[room] = count
 

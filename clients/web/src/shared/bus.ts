@@ -16,6 +16,8 @@ import {
   type RoomState,
   type Rpc,
   roomChannel,
+  type StageEvent,
+  stageChannel,
   type Tick,
   tickChannel,
   type UserEvent,
@@ -42,6 +44,8 @@ export interface BusHandlers {
   onRoomEvent(event: RoomEvent): void;
   onUserEvent(event: UserEvent): void;
   onTick(tick: Tick): void;
+  /** Only hosts, directors and moderators may hear it; null subscribes to nothing. */
+  onStageEvent?: ((event: StageEvent) => void) | null;
   /** The token is not (or no longer) accepted, and reconnecting with it would not help. */
   onDenied(reason: Reason): void;
 }
@@ -157,6 +161,12 @@ export class Bus {
     const ticks = client.newSubscription(tickChannel(room));
     ticks.on("publication", ({ data }) => this.#handlers.onTick(data as Tick));
     ticks.subscribe();
+    const { onStageEvent } = this.#handlers;
+    if (onStageEvent) {
+      const stage = client.newSubscription(stageChannel(room));
+      stage.on("publication", ({ data }) => onStageEvent(data as StageEvent));
+      stage.subscribe();
+    }
   }
 
   /** Loads `room.state`, again and again while the link allows; only the newest load counts. */

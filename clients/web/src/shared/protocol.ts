@@ -184,6 +184,11 @@ export type CameraLive = Stamped & {
 export type CameraOffline = Stamped & { type: "camera.offline"; camera: string };
 export type ProgramChanged = Stamped & { type: "program.changed"; camera: string | null };
 
+export type CameraLayers = Stamped & { type: "camera.layers"; camera: string; wanted: string[] };
+
+/** What `stage:{room}` carries, for those who run the show. */
+export type StageEvent = CameraLayers;
+
 /** What `room:{room}` carries. */
 export type RoomEvent =
   | LotCreated
@@ -246,8 +251,9 @@ export const EVENT_TYPES = [
   "camera.live",
   "camera.offline",
   "program.changed",
+  "camera.layers",
   "tick",
-] as const satisfies readonly (RoomEvent | UserEvent | Tick)["type"][];
+] as const satisfies readonly (RoomEvent | StageEvent | UserEvent | Tick)["type"][];
 
 export interface BidReply {
   seq: number;
@@ -286,6 +292,7 @@ export interface Rpc {
 
 export const roomChannel = (room: string) => `room:${room}`;
 export const tickChannel = (room: string) => `tick:${room}`;
+export const stageChannel = (room: string) => `stage:${room}`;
 export const userChannel = (room: string, identity: string) => `user:${room}:${identity}`;
 
 export function isReason(word: unknown): word is Reason {

@@ -76,6 +76,13 @@ export class StudioController {
           }
         },
         onUserEvent: () => undefined,
+        onStageEvent: this.mayRunLots
+          ? (event) => {
+              if (event.camera === this.settings.value.name) {
+                void this.publisher.sendLayers(event.wanted);
+              }
+            }
+          : null,
         onTick: (tick) => dispatch({ type: "room.tick", tick }),
       },
       async (fresh) => {
@@ -104,14 +111,14 @@ export class StudioController {
     const stream = this.devices.stream.value;
     if (!stream || !this.access) return;
     const { name, codec, quality } = this.settings.value;
-    const { maxBitrateBps, maxFramerate } = qualityNamed(quality);
+    const { height, maxBitrateBps, maxFramerate } = qualityNamed(quality);
     this.history.value = [];
     this.publisher.start({
       room: this.room,
       camera: name,
       token: () => this.access?.token ?? "",
       stream,
-      quality: { maxBitrateBps, maxFramerate },
+      quality: { height, maxBitrateBps, maxFramerate },
       codec: codec || null,
     });
   }

@@ -10,6 +10,7 @@ import { signal } from "@preact/signals";
 import { backoffMs } from "../backoff";
 import type { Reason } from "../protocol";
 import { deleteSession, postOffer, SessionRefused } from "./http";
+import { encodingsFor, type Quality, sendOnly } from "./simulcast";
 import { type Figures, figuresBetween, type Reading, readReport } from "./stats";
 import { entriesOf } from "./whep";
 
@@ -22,11 +23,6 @@ const CONNECT_MS = 8_000;
 const OFFLINE_GRACE_MS = 1_500;
 const SHORT_MS = 10_000;
 const MAX_SHORT = 3;
-
-export interface Quality {
-  maxBitrateBps: number;
-  maxFramerate: number;
-}
 
 export interface WhipOptions {
   room: string;
@@ -93,6 +89,12 @@ export class WhipPublisher {
       const others = this.#options.stream.getTracks().filter((each) => each.kind !== track.kind);
       this.#options.stream = new MediaStream([...others, track]);
     }
+  }
+
+  /** The bus says which simulcast layers anybody watches; the others need not be sent. */
+  async sendLayers(wanted: readonly string[]): Promise<void> {
+    const sender = this.#pc?.getSenders().find((each) => each.track?.kind === "video");
+    if (sender) await sendOnly(sender, wanted);
   }
 
   /** The bus says that our camera is off; if we believe otherwise, publish again. */
@@ -213,11 +215,10 @@ function addTrack(pc: RTCPeerConnection, track: MediaStreamTrack, options: WhipO
     pc.addTransceiver(track, { direction: "sendonly", streams: [options.stream] });
     return;
   }
-  const { maxBitrateBps, maxFramerate } = options.quality;
   const transceiver = pc.addTransceiver(track, {
     direction: "sendonly",
     streams: [options.stream],
-    sendEncodings: [{ maxBitrate: maxBitrateBps, maxFramerate }],
+    sendEncodings: encodingsFor(options.quality),
   });
   // A show is motion: rather fewer lines than a slide show.
   if ("contentHint" in track) track.contentHint = "motion";
