@@ -8,6 +8,9 @@ decisions are taken by the session's timer, a tenth of a second later at most.
 A link too narrow for the lowest layer gets what fits of it: the line plays until its
 budget is spent, is paused at the end of a frame, and goes on with a new key frame when the
 budget is filled again. Nothing queues up on our side, and sound is never left out.
+
+All figures are the picture's alone: browsers estimate from the packets that carry
+abs-send-time, so a REMB is what the link carries beside the sound.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class Steering:
     )
 
     def __init__(self, line: OutLine, others: Sequence[OutLine]) -> None:
-        """`others`: the viewer's further lines, whose packets share the link."""
+        """`others`: the viewer's further lines, which resend under the same bound."""
         self.line = line
         self.others = others
         self.estimate = BandwidthEstimate()
@@ -74,7 +77,7 @@ class Steering:
         by_number = {layer.number: layer for layer in track.layers}
         choice = self.chooser.choose(
             self._offers(track, now),
-            self._available_bps(),
+            self.estimate.bps,
             now,
             is_known=self.estimate.is_known,
             can_probe=self._can_probe,
@@ -98,10 +101,7 @@ class Steering:
     def handle_timer(self, now: float) -> None:
         """Measure, decide and act. Called ten times a second, never within a burst."""
         line, chooser, estimate = self.line, self.chooser, self.estimate
-        total = line.payload_bytes + line.repeat_bytes
-        for other in self.others:
-            total += other.payload_bytes + other.repeat_bytes
-        estimate.note_sent(total, now)
+        estimate.note_sent(line.payload_bytes + line.repeat_bytes, now)
         elapsed = now - self._timer_at if self._timer_at is not None else 0.0
         self._timer_at = now
         resend_rate = estimate.bps / 8 * RESEND_SHARE
@@ -115,10 +115,9 @@ class Steering:
             return
         if len(track.layers) < 2 and not estimate.is_known:
             return  # one layer and no trouble: nothing to decide, for nearly everybody
-        available = self._available_bps()
         choice = chooser.choose(
             self._offers(track, now),
-            available,
+            estimate.bps,
             now,
             is_known=estimate.is_known,
             can_probe=self._can_probe,
@@ -127,7 +126,7 @@ class Steering:
         layer = next((x for x in track.layers if x.number == choice.target), None)
         if layer is None:
             return
-        earned = available * elapsed - spent_bytes * 8
+        earned = estimate.bps * elapsed - spent_bytes * 8
         if not choice.is_thin:
             self._budget_bits = 0.0
         elif not self._afford(layer, earned, now):
@@ -136,7 +135,7 @@ class Steering:
             line.aim(layer, now)
         if choice.probe_bps:
             # What is missing to the wanted rate, for the time until the next call.
-            missing_bps = choice.probe_bps + estimate.bps - available - estimate.sent_bps
+            missing_bps = choice.probe_bps - estimate.sent_bps
             if missing_bps > 0:
                 line.send_padding(int(missing_bps / 8 * elapsed) + 200)
 
@@ -163,11 +162,6 @@ class Steering:
     @property
     def _can_probe(self) -> bool:
         return self.line.extension_ids is not None
-
-    def _available_bps(self) -> float:
-        """The estimate without what the other lines take."""
-        taken = sum(other.layer.bitrate_bps for other in self.others if other.layer is not None)
-        return max(self.estimate.bps - taken, 0.0)
 
     def _offers(self, track: Track, now: float) -> list[LayerOffer]:
         shown = self.line.target or self.line.layer
