@@ -36,6 +36,7 @@ MAX_GROUP: Final = 500
 GRACE_S: Final = 1.0
 """A blip shorter than this only slows bids down; a longer one refuses them as busy."""
 
+_NEW: Final = (0, GENESIS)
 _NOT_HERE: Final = frozenset(
     {"MOVED", "ASK", "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOSCRIPT"}
 )
@@ -172,12 +173,13 @@ class RedisWriter:
         """Give every append its hashes, once; those decided on something outdated come back."""
         for room in {append.room for append in group}:
             await self._begin(room)
-        unknown = [
-            append
-            for append in group
-            if append.stream and append.expected and append.stream not in self._feed.heads
-        ]
-        await self._look_up(servers, {append.stream for append in unknown})
+        first: dict[str, int] = {}
+        for append in group:
+            if append.stream and append.written is None:
+                first.setdefault(append.stream, append.expected)
+        known = self._feed.heads
+        # Whoever expects more than we know may have heard of it elsewhere before we did.
+        await self._look_up(servers, {s for s, v in first.items() if known.get(s, _NEW)[0] < v})
         heads: dict[str, tuple[int, bytes]] = {}
         conflicts: set[Append] = set()
         outdated: set[str] = set()
@@ -186,8 +188,7 @@ class RedisWriter:
                 continue
             stored: tuple[tuple[str, int, bytes, bytes], ...] = ()
             if append.stream:
-                known = heads.get(append.stream) or self._feed.heads.get(append.stream)
-                version, digest = known or (0, GENESIS)
+                version, digest = heads.get(append.stream) or known.get(append.stream, _NEW)
                 if version != append.expected or append.stream in outdated:
                     outdated.add(append.stream)
                     conflicts.add(append)
