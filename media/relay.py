@@ -55,10 +55,15 @@ VIEWER_SHARDS: Final = 5
 """Viewers are looked after in turns: each every fifth tick, ten times a second."""
 
 PUBLISHER_SILENCE_S: Final = 5.0
-"""No authentic packet for this long: the camera is offline."""
+"""No authentic packet for this long: the camera is offline. Its session stays, so that a
+phone that walked through a tunnel goes on where it was."""
+
+CONSENT_S: Final = 30.0
+"""No authentic packet for this long: a publisher's session ends (RFC 7675 §5.1)."""
 
 VIEWER_SILENCE_S: Final = 20.0
-"""The same for a viewer; browsers send a check every 2.5 s (RFC 7675 allows 30 s)."""
+"""The same for a viewer, sooner since what we send would go on for nobody; browsers send a
+check every 2.5 s."""
 
 NO_SHOW_S: Final = 20.0
 """From the answer to the first authentic check."""
@@ -121,6 +126,7 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._replay_timer: asyncio.TimerHandle | None = None
         self._replaying: set[OutLine] = set()
+        self._silent: set[Publisher] = set()
         self._tick_count = 0
         self._tick_due = 0.0
         self._forget_at = 0.0
@@ -424,6 +430,7 @@ class Relay:
 
     def _release(self, publisher: Publisher) -> None:
         """Let every viewer's line go of this publisher's tracks."""
+        self._silent.discard(publisher)
         for layer in publisher.layers:
             self.intake.dirty.discard(layer)
         for track in publisher.tracks:
@@ -535,8 +542,7 @@ class Relay:
                     self._publish_events(
                         session.room, session.room.wants_layers(session.camera, wanted)
                     )
-                if self._is_gone(session.peer, now, PUBLISHER_SILENCE_S):
-                    session.peer.close(CloseReason.TIMEOUT)
+                self._note_silence(session, now)
             elif i % VIEWER_SHARDS == shard:
                 session.handle_timer(now, unix_now)
                 self._watch_replays(session)
@@ -548,6 +554,28 @@ class Relay:
         self._port.flush()
         self._tick_due = loop.time() + TICK_S
         self._timer = loop.call_at(self._tick_due, self._tick)
+
+    def _note_silence(self, publisher: Publisher, now: float) -> None:
+        """Take a camera off air that says nothing, and on again when it speaks."""
+        peer = publisher.peer
+        if self._is_gone(peer, now, CONSENT_S):
+            peer.close(CloseReason.TIMEOUT)
+            return
+        is_silent = peer.state is PeerState.CONNECTED and now - peer.heard_at > PUBLISHER_SILENCE_S
+        if is_silent == (publisher in self._silent):
+            return
+        if not is_silent:
+            self._silent.discard(publisher)
+            if publisher.layers:
+                self._announce(publisher)
+            return
+        self._silent.add(publisher)
+        camera, room = publisher.camera, publisher.room
+        logger.info(
+            "whip.silent room=%s camera=%s session=%s", room.name, camera.name, publisher.id
+        )
+        if camera.publisher is publisher:
+            self._publish_events(room, room.went_offline(camera))
 
     @staticmethod
     def _is_gone(peer: Peer, now: float, silence_s: float) -> bool:
