@@ -166,16 +166,15 @@ class BusClient:
         self.on_connected()
 
     def _subscribed(self, channel: str, sub: Json, now: float) -> None:
-        before = self._positions.get(channel)
-        if before is not None:
-            if sub.get("recovered"):
-                for publication in sub.get("publications", []):
-                    self.counts.recovered += 1
-                    self._publication(channel, publication, now)
-            else:
-                self.counts.unrecovered += 1
+        was_here = channel in self._positions
         if sub.get("recoverable") or "offset" in sub:
+            # After a recovery this is the offset that was asked for; what was missed counts it on.
             self._positions[channel] = _Position(sub.get("epoch", ""), sub.get("offset", 0))
+        if was_here and not sub.get("recovered"):
+            self.counts.unrecovered += 1
+        for publication in sub.get("publications", []):
+            self.counts.recovered += 1
+            self._publication(channel, publication, now)
 
     async def _read(self, socket: ClientConnection) -> None:
         async for message in socket:

@@ -37,8 +37,13 @@ class Target:
         return httpx.AsyncClient(timeout=20, trust_env=False, limits=limits, verify=verify)
 
     async def guest(self, client: httpx.AsyncClient) -> str:
-        """A fresh guest's token. Raises httpx.HTTPStatusError where the room is closed."""
+        """A fresh guest's token. Raises ValueError where the room lets no guests in."""
         response = await client.get(f"{self.url}/api/v1/rooms/{self.room}/join")
+        if response.status_code == httpx.codes.FORBIDDEN:
+            raise ValueError(
+                f"room {self.room!r} lets no guests in, or nobody made it yet: "
+                "open its studio once, or give a --token"
+            )
         response.raise_for_status()
         return str(response.json()["token"])
 

@@ -132,6 +132,7 @@ class Transport:
                 self._socket.connect(self._selected.result())
                 self._consented_at = time.monotonic()
                 self._loop.add_reader(self._socket, self._read)
+                self._check(None)
                 await self._handshake(answer)
         except (TimeoutError, OSError) as error:
             self.close("connect_failed")
@@ -206,7 +207,8 @@ class Transport:
         request.attributes["USERNAME"] = f"{self._remote.ufrag}:{self.local.ufrag}"
         request.attributes["PRIORITY"] = 1845501695
         request.attributes["ICE-CONTROLLING"] = random.getrandbits(64)
-        request.attributes["USE-CANDIDATE"] = None
+        if address is None:  # the path is chosen: regular nomination, RFC 8445 §8.1.1
+            request.attributes["USE-CANDIDATE"] = None
         request.add_message_integrity(self._remote.pwd.encode())
         request.add_fingerprint()
         data = bytes(request)

@@ -68,7 +68,7 @@ class Intake:
         self._stranger_budget_at = 0.0
         self._logged_at = -_LOG_INTERVAL_S
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._handshakes: deque[tuple[Peer, bytes]] = deque()
+        self._handshakes: deque[tuple[Peer, bytes, bytes]] = deque()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -208,12 +208,16 @@ class Intake:
         else:
             if not self._handshakes and self._loop is not None:
                 self._loop.call_soon(self._step_handshakes)
-            self._handshakes.append((peer, data))
+            self._handshakes.append((peer, data, key))
 
     def _step_handshakes(self) -> None:
         if not self._handshakes:
             return
-        peer, data = self._handshakes.popleft()
+        peer, data, key = self._handshakes.popleft()
+        if peer.destination is None or peer.destination.key != key:
+            # A peer that nominates every address it tries (aggressive nomination, as before
+            # RFC 8445) shows by its handshake which one it means. The address is proven.
+            peer.destination = self.port.destination(key)
         if not peer.handle_dtls(data):
             count_drop(self.drops, DropReason.DTLS_QUEUE_FULL)
         if self._handshakes and self._loop is not None:

@@ -83,6 +83,9 @@ async def test_phones_miss_nothing_when_dropped() -> None:
 
 async def test_command_writes_json_and_page(tmp_path: Path) -> None:
     async with running_server() as server:
+        await server.http.post(
+            "/api/v1/rooms", json={"room": "shop"}, headers=server.bearer(role=Role.HOST)
+        )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
