@@ -130,6 +130,9 @@ class Transport:
                     await asyncio.wait([self._selected], timeout=CHECK_S)
                 self._loop.remove_reader(self._socket)
                 self._socket.connect(self._selected.result())
+                # Every candidate was nominated, each from the source address of its own
+                # interface; the last word says which path it is to be.
+                self._check(None)
                 self._consented_at = time.monotonic()
                 self._loop.add_reader(self._socket, self._read)
                 self._check(None)
