@@ -44,6 +44,8 @@ SETTLE_S: Final = 1.0
 """After a fall: what was sent before it is still draining, reports speak of the past."""
 REMB_FALL: Final = 0.97
 """A REMB below this share of the one before is a fall (browsers send at once below it)."""
+REMB_COLLAPSE: Final = 0.8
+"""Below this share it names what arrives (85 % of it), however low it was before."""
 REMB_FRESH_S: Final = 5.0
 QUEUE_S: Final = 0.25
 """A round trip this much above the best one is a standing queue."""
@@ -114,7 +116,8 @@ class BandwidthEstimate:
             and bitrate_bps < before * (REMB_FALL)
         )
         if is_fall and before is not None:
-            if before < self.sent_bps * QUEUE_BACKOFF:
+            is_slight = bitrate_bps > before * REMB_COLLAPSE
+            if is_slight and before < self.sent_bps * QUEUE_BACKOFF:
                 # It has not caught up with what goes through: a sign of trouble, no number.
                 self._fall(max(bitrate_bps, min(self.bps, self.sent_bps) * QUEUE_BACKOFF), now)
             else:
@@ -137,9 +140,11 @@ class BandwidthEstimate:
             # Reports come several a second in trouble, each about the same loss: not twice.
             if now - self._fell_at > LOSS_INTERVAL_S:
                 arrived = (self.sent_bps or self.bps) * (1 - fraction_lost)
-                # A key frame that overflows a short queue loses more than the link does.
-                if self.remb_bps is not None and now - self._remb_at < REMB_FRESH_S:
-                    arrived = max(arrived, float(self.remb_bps))
+                # A key frame that overflows a short queue loses more than the link does, and
+                # resends count as sent: where the viewer itself has a number, take that.
+                is_fresh = self.remb_bps is not None and now - self._remb_at < REMB_FRESH_S
+                if is_fresh and self.remb_bps is not None and self.remb_bps <= self.bps:
+                    arrived = float(self.remb_bps)
                 self._fall(arrived, now)
         elif is_queueing and now - self._remb_at > REMB_FRESH_S:
             self._fall(min(self.bps, self.sent_bps or self.bps) * QUEUE_BACKOFF, now)
