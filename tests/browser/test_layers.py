@@ -93,6 +93,14 @@ async def screen(
         await context.close()
 
 
+def is_height(*heights: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda video: video.get("frameHeight") in heights
+
+
+def has_decoded(frames: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda video: bool(video["framesDecoded"] >= frames)
+
+
 async def layers_sent(worker: Worker) -> dict[str, dict[str, Any]]:
     """The publisher's picture layers by rid."""
     stats = await worker.stats()
@@ -124,11 +132,9 @@ async def test_capped_heights_follow_without_a_broken_frame(codec: str) -> None:
         for height in (180, 360, 720, 180, 720):
             await viewer.cap(height)
             # One layer a step upwards, each after a rest of two seconds.
-            await viewer.until(f"{height} lines", lambda v, h=height: v.get("frameHeight") == h, 15)
+            await viewer.until(f"{height} lines", is_height(height), 15)
             before = (await viewer.video())["framesDecoded"]
-            await viewer.until(
-                "30 frames more", lambda v, b=before: v["framesDecoded"] >= b + 30, 15
-            )
+            await viewer.until("30 frames further", has_decoded(before + 30), 15)
         video = await viewer.video()
         assert video["packetsLost"] == 0
         assert video["nackCount"] == 0
@@ -140,35 +146,35 @@ async def test_capped_heights_follow_without_a_broken_frame(codec: str) -> None:
 
 
 async def test_a_narrow_link_gets_a_lower_layer_and_the_high_one_back() -> None:
-    async with three_layers("VP8") as (worker, browser, _):
-        async with (
-            UdpLink(worker.udp.getsockname(), seed=1) as link,
-            screen(browser, worker, link) as viewer,
-        ):
-            await viewer.cap(None)
-            await viewer.until("at 720 lines", lambda v: v.get("frameHeight") == 720, 20)
-            await asyncio.sleep(2)  # so that the viewer's own estimator has its bearings
-            link.set_conditions(to_client=Conditions(rate_bps=NARROW_BPS, delay_s=0.02))
-            narrowed = time.monotonic()
-            while (await viewer.details())["tracks"][0] and time.monotonic() - narrowed < 2:
-                line = next(t for t in (await viewer.details())["tracks"] if t["kind"] == "video")
-                if line["rid"] in ("q", "h"):
-                    break
-                await asyncio.sleep(0.05)
-            fell = time.monotonic() - narrowed
-            assert line["rid"] in ("q", "h"), f"still {line['rid']} after {fell:.1f} s"
-            assert fell <= 2
-            await viewer.until("small", lambda v: v.get("frameHeight") in (180, 360), 5)
-            await asyncio.sleep(3)
-            start = await viewer.video()
-            await asyncio.sleep(3)
-            steady = await viewer.video()
-            assert steady["framesDecoded"] - start["framesDecoded"] > 40
-            sound = (await viewer.page.evaluate("inbound(0)"))["audio"]
-            assert sound["packetsLost"] < 0.2 * sound["packetsReceived"]
-            link.set_conditions(to_client=Conditions(delay_s=0.02))
-            await viewer.until("at 720 lines again", lambda v: v.get("frameHeight") == 720, 60)
-            assert (await viewer.details())["climbs"] >= 1
+    async with (
+        three_layers("VP8") as (worker, browser, _),
+        UdpLink(worker.udp.getsockname(), seed=1) as link,
+        screen(browser, worker, link) as viewer,
+    ):
+        await viewer.cap(None)
+        await viewer.until("at 720 lines", is_height(720), 20)
+        await asyncio.sleep(2)  # so that the viewer's own estimator has its bearings
+        link.set_conditions(to_client=Conditions(rate_bps=NARROW_BPS, delay_s=0.02))
+        narrowed = time.monotonic()
+        while time.monotonic() - narrowed < 2:
+            line = next(t for t in (await viewer.details())["tracks"] if t["kind"] == "video")
+            if line["rid"] in ("q", "h"):
+                break
+            await asyncio.sleep(0.05)
+        fell = time.monotonic() - narrowed
+        assert line["rid"] in ("q", "h"), f"still {line['rid']} after {fell:.1f} s"
+        assert fell <= 2
+        await viewer.until("small", is_height(180, 360), 5)
+        await asyncio.sleep(3)
+        start = await viewer.video()
+        await asyncio.sleep(3)
+        steady = await viewer.video()
+        assert steady["framesDecoded"] - start["framesDecoded"] > 40
+        sound = (await viewer.page.evaluate("inbound(0)"))["audio"]
+        assert sound["packetsLost"] < 0.2 * sound["packetsReceived"]
+        link.set_conditions(to_client=Conditions(delay_s=0.02))
+        await viewer.until("at 720 lines again", is_height(720), 60)
+        assert (await viewer.details())["climbs"] >= 1
 
 
 async def test_layers_nobody_watches_are_told_and_come_back() -> None:
@@ -192,7 +198,7 @@ async def test_layers_nobody_watches_are_told_and_come_back() -> None:
             }"""
         )
         async with screen(browser, worker) as viewer:
-            await viewer.until("at 180 lines", lambda v: v.get("frameHeight") == 180, 10)
+            await viewer.until("at 180 lines", is_height(180), 10)
             await told("q", "f")
             await camera.evaluate(
                 """async () => {
@@ -202,4 +208,4 @@ async def test_layers_nobody_watches_are_told_and_come_back() -> None:
                     await sender.setParameters(p);
                 }"""
             )
-            await viewer.until("at 720 lines", lambda v: v.get("frameHeight") == 720, 30)
+            await viewer.until("at 720 lines", is_height(720), 30)
