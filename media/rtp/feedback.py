@@ -30,15 +30,29 @@ class KeyFrameRequests:
     The first wish goes out at once. Wishes within the interval wait for it to end and are
     met by any key frame that arrives meanwhile. A request without an answer is repeated
     each interval, 20 times at most, until somebody wishes again.
+
+    Encoders such as OBS and FFmpeg 8 know no such request. Who lets one pass for a whole
+    interval is taken to be `is_deaf`, until one is answered.
     """
 
-    __slots__ = ("_interval_s", "_sent_at", "_tries", "is_waiting", "sent")
+    __slots__ = (
+        "_interval_s",
+        "_sent_at",
+        "_tries",
+        "_unanswered",
+        "is_deaf",
+        "is_waiting",
+        "sent",
+    )
 
     def __init__(self, interval_s: float = KEY_FRAME_INTERVAL_S) -> None:
         self._interval_s = interval_s
         self._sent_at: float | None = None
         self._tries = 0
+        self._unanswered = 0
         self.is_waiting = False
+        self.is_deaf = False
+        """Whether waiting for a key frame is waiting for the encoder's own rhythm."""
         self.sent = 0
 
     def ask(self, now: float) -> bool:
@@ -56,6 +70,8 @@ class KeyFrameRequests:
         if self._tries >= KEY_FRAME_TRIES:
             self.is_waiting = False
             return False
+        self.is_deaf = self.is_deaf or self._unanswered > 0
+        self._unanswered += 1
         self._tries += 1
         self._sent_at = now
         self.sent += 1
@@ -63,6 +79,9 @@ class KeyFrameRequests:
 
     def key_frame_arrived(self) -> None:
         """Everybody who waited is served."""
+        if self._unanswered == 1:
+            self.is_deaf = False
+        self._unanswered = 0
         self.is_waiting = False
 
     def next_deadline(self) -> float | None:

@@ -22,6 +22,22 @@ def test_first_wish_goes_out_at_once_and_others_are_merged() -> None:
     assert not requests.handle_timer(11.0)
 
 
+def test_encoder_that_lets_a_request_pass_is_deaf_until_it_answers_one() -> None:
+    requests = KeyFrameRequests()
+    deaf = [requests.ask(10.0) and requests.is_deaf]
+    assert not requests.ask(10.3), "another viewer, within the interval"
+    assert requests.handle_timer(10.5)
+    deaf.append(requests.is_deaf)
+    requests.key_frame_arrived()  # the encoder's own rhythm, after two requests
+    deaf.append(requests.is_deaf)
+    requests.key_frame_arrived()  # nobody had asked for that one
+    deaf.append(requests.is_deaf)
+    assert requests.ask(20.0)
+    requests.key_frame_arrived()
+    deaf.append(requests.is_deaf)
+    assert deaf == [False, True, True, True, False]
+
+
 def test_request_without_an_answer_is_repeated_each_interval() -> None:
     requests = KeyFrameRequests()
     assert requests.ask(10.0)
