@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from interact.protocol import Reason, Refused
 from media.events import EventStream
+from media.feed import PullOffer
 from media.relay import Relay
 
 logger = logging.getLogger("media.control")
@@ -66,9 +67,16 @@ class PatchBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CameraBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of PUT camera and PUT program; null: back to program, or automatic."""
+    """Body of PUT camera; null: back to program."""
 
     camera: str | None
+
+
+class ProgramBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of PUT program; null: automatic. `at`: when it was said, Unix ms (null: now)."""
+
+    camera: str | None
+    at: int | None = None
 
 
 class LayerBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,19 +85,40 @@ class LayerBody(msgspec.Struct, forbid_unknown_fields=True):
     max_height: int | None
 
 
-def create_control_app(relay: Relay, secret: str) -> Starlette:
-    """The ASGI application of one worker."""
-    api = _ControlApi(relay, secret)
+Prepare = Callable[[str, str | None], Awaitable[None]]
+
+
+async def _nothing_to_prepare(room: str, camera: str | None) -> None:
+    """A worker alone has all its cameras."""
+
+
+class LayersBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of PUT layers, on a pull: the simulcast layers that somebody needs."""
+
+    rids: list[str]
+
+
+def create_control_app(
+    relay: Relay, secret: str, prepare: Prepare = _nothing_to_prepare
+) -> Starlette:
+    """The ASGI application of one worker.
+
+    `prepare(room, camera or None)` is awaited before a viewer is let in: time to agree with
+    another worker on a camera that has to be pulled.
+    """
+    api = _ControlApi(relay, secret, prepare)
     return Starlette(
         routes=[
             Route("/v1/whip/{room}/{camera}", api.guard(api.whip), methods=["POST"]),
             Route("/v1/whep/{room}", api.guard(api.whep), methods=["POST"]),
             Route("/v1/whep/{room}/{camera}", api.guard(api.whep), methods=["POST"]),
+            Route("/v1/pull/{room}/{camera}", api.guard(api.pull), methods=["POST"]),
             Route("/v1/sessions/{session}", api.guard(api.patch), methods=["PATCH"]),
             Route("/v1/sessions/{session}", api.guard(api.delete), methods=["DELETE"]),
             Route("/v1/sessions/{session}", api.guard(api.describe), methods=["GET"]),
             Route("/v1/sessions/{session}/camera", api.guard(api.camera), methods=["PUT"]),
             Route("/v1/sessions/{session}/layer", api.guard(api.layer), methods=["PUT"]),
+            Route("/v1/sessions/{session}/layers", api.guard(api.layers), methods=["PUT"]),
             Route("/v1/rooms/{room}/program", api.guard(api.program), methods=["PUT"]),
             Route("/v1/stats", api.guard(api.stats), methods=["GET"]),
             Route("/v1/events", api.guard(api.events), methods=["GET"]),
@@ -98,8 +127,9 @@ def create_control_app(relay: Relay, secret: str) -> Starlette:
 
 
 class _ControlApi:
-    def __init__(self, relay: Relay, secret: str) -> None:
+    def __init__(self, relay: Relay, secret: str, prepare: Prepare) -> None:
         self._relay = relay
+        self._prepare = prepare
         self._authorization = f"Bearer {secret}".encode()
 
     def guard(self, handler: Handler) -> Handler:
@@ -132,14 +162,21 @@ class _ControlApi:
 
     async def whep(self, request: Request) -> Response:
         body = await _read(request, OfferBody)
+        room, camera = request.path_params["room"], request.path_params.get("camera")
+        await self._prepare(room, camera)
         opened = self._relay.watch(
-            request.path_params["room"],
-            request.path_params.get("camera"),
+            room,
+            camera,
             body.sdp,
             body.identity,
             bearer=body.bearer,
         )
         return _json({"session": opened.session, "sdp": opened.sdp, "etag": opened.etag}, 201)
+
+    async def pull(self, request: Request) -> Response:
+        offer = await _read(request, PullOffer)
+        room, camera = request.path_params["room"], request.path_params["camera"]
+        return _json(self._relay.feed(room, camera, offer), 201)
 
     async def patch(self, request: Request) -> Response:
         body = await _read(request, PatchBody)
@@ -167,9 +204,14 @@ class _ControlApi:
         self._relay.set_layer(*_where(request), body.max_height)
         return Response(status_code=204)
 
+    async def layers(self, request: Request) -> Response:
+        body = await _read(request, LayersBody)
+        self._relay.set_feed_layers(*_where(request), body.rids)
+        return Response(status_code=204)
+
     async def program(self, request: Request) -> Response:
-        body = await _read(request, CameraBody)
-        self._relay.set_program(request.path_params["room"], body.camera)
+        body = await _read(request, ProgramBody)
+        self._relay.set_program(request.path_params["room"], body.camera, body.at)
         return Response(status_code=204)
 
     async def stats(self, request: Request) -> Response:

@@ -149,16 +149,19 @@ class Intake:
                     count_drop(self.drops, DropReason.UNKNOWN_PROTOCOL)
             except Exception:
                 # A fault of ours must cost one packet, not everybody's picture.
-                count_drop(self.drops, DropReason.INTERNAL)
-                self._log_fault(now)
+                self.note_fault(now)
+        self.fan_out(now)
+
+    def fan_out(self, now: float) -> None:
+        """Send what a burst brought, from this port or a pull's, to everybody who watches."""
         dirty = self.dirty
         if dirty:
+            port = self.port
             for layer in dirty:
                 try:
                     self.forwarded += layer.fan_out(port, now)
                 except Exception:
-                    count_drop(self.drops, DropReason.INTERNAL)
-                    self._log_fault(now)
+                    self.note_fault(now)
             dirty.clear()
 
     def _take_srtp(self, slot: int, data: memoryview, length: int, key: bytes, now: float) -> None:
@@ -166,6 +169,12 @@ class Intake:
         if peer is None:
             count_drop(self.drops, DropReason.UNKNOWN_PEER)
             return
+        self.take_srtp(peer, self._pointers[slot], data, length, now)
+
+    def take_srtp(
+        self, peer: Peer, pointer: Any, data: memoryview, length: int, now: float
+    ) -> None:
+        """Open one packet of `peer`, which lies at `pointer` and in `data`, in place."""
         receiver = peer.receiver
         owner = peer.owner
         if receiver is None or owner is None:
@@ -176,9 +185,9 @@ class Intake:
             return
         is_rtcp = 192 <= data[1] <= 223
         if is_rtcp:
-            size = receiver.unprotect_rtcp(self._pointers[slot], length)
+            size = receiver.unprotect_rtcp(pointer, length)
         else:
-            size = receiver.unprotect(self._pointers[slot], length)
+            size = receiver.unprotect(pointer, length)
         if size < 0:
             self._refuse(owner.drops, -size)
             return
@@ -287,7 +296,9 @@ class Intake:
         self._stranger_budget -= 1
         return True
 
-    def _log_fault(self, now: float) -> None:
+    def note_fault(self, now: float) -> None:
+        """Count a fault of ours, from within its `except`; logged once a second."""
+        count_drop(self.drops, DropReason.INTERNAL)
         if now - self._logged_at >= _LOG_INTERVAL_S:
             self._logged_at = now
             faults = self.drops[DropReason.INTERNAL]

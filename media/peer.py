@@ -239,6 +239,10 @@ class Peer:
         if self.sender is not None and self.destination is not None:
             self._port.send(self.destination, self.sender.protect_rtcp(packet))
 
+    def flush(self) -> None:
+        """Let what is queued leave now: for a peer that is alone on its port."""
+        self._port.flush()
+
     def close(self, reason: CloseReason = CloseReason.BY_US) -> None:
         """End it: DTLS close_notify if it got that far, then `on_closed`. Idempotent."""
         if self.state is PeerState.CLOSED:

@@ -87,6 +87,9 @@ class _Stream:
 class Publisher:
     """One WHIP session. `on_stream` is called when a layer sends its first packet."""
 
+    is_pull = False
+    """Whether the camera comes from another media worker (media/pull.py)."""
+
     def __init__(
         self,
         session_id: str,
@@ -132,6 +135,8 @@ class Publisher:
         self._report_at = 0.0
         self._judged_at = 0.0
         self._wanted = WantedLayers()
+        self.far_wants: dict[str, frozenset[str]] = {}
+        """The rids that each worker which pulls this camera wants. Written by its feed."""
         self._fir_count = 0
 
     @property
@@ -211,7 +216,7 @@ class Publisher:
         codec = lookup.codecs.get(payload_type)
         if codec is None:
             return None
-        rid = extension_text(data, extensions, start, lookup.rid_id) or ""
+        rid = self.rid_of(data, ssrc, extensions, start, lookup.rid_id)
         if lookup.line.rids and rid not in lookup.line.rids:
             return None
         same = [layer for layer in track.layers if layer.rid == rid]
@@ -250,6 +255,9 @@ class Publisher:
     ) -> Layer | None:
         """The layer that an RTX stream repairs."""
         layers = lookup.track.layers
+        repaired = self.repaired_ssrc(ssrc)
+        if repaired is not None:
+            return next((layer for layer in layers if layer.ssrc == repaired), None)
         rid = extension_text(data, extensions, start, lookup.rrid_id)
         if rid is not None:
             return next((layer for layer in layers if layer.rid == rid), None)
@@ -257,6 +265,14 @@ class Publisher:
             if semantics == "FID" and len(group) == 2 and group[1] == ssrc:
                 return next((layer for layer in layers if layer.ssrc == group[0]), None)
         return layers[0] if len(layers) == 1 and not lookup.line.rids else None
+
+    def rid_of(self, data: memoryview, ssrc: int, extensions: int, start: int, rid_id: int) -> str:
+        """Which simulcast layer a new stream is; "" where there is only one."""
+        return extension_text(data, extensions, start, rid_id) or ""
+
+    def repaired_ssrc(self, ssrc: int) -> int | None:
+        """The stream that an RTX stream is known to repair without looking into it."""
+        return None
 
     def handle_rtcp(self, items: list[Item], now: float, unix_now: float) -> None:
         """Take one authenticated compound packet, parsed."""
@@ -372,6 +388,8 @@ class Publisher:
         if any(want.goal is not None and want.goal == numbers[-1] for want in wants):
             # Somebody would take more than ever came: what has not been sent yet is wanted.
             rids |= set(video.line.rids) - {layer.rid for layer in sent}
+        for far in self.far_wants.values():
+            rids |= far
         return self._wanted.update(video.line.rids, rids, now)
 
     def stats(self, now: float) -> dict[str, Any]:

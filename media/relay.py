@@ -15,12 +15,14 @@ import logging
 import random
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from interact.protocol import Reason, Refused, is_camera_name, is_identity, is_room_name
 from media.events import EventBoard, EventStream
 from media.extensions import WRITTEN
+from media.feed import Feed, PullAnswer, PullOffer
 from media.intake import Intake
 from media.negotiation import (
     Codec,
@@ -37,7 +39,8 @@ from media.negotiation import (
 )
 from media.peer import Certificate, CloseReason, Peer, PeerState
 from media.publisher import Publisher
-from media.rooms import Camera, Room, Rooms
+from media.pull import PulledPublisher, PullSocket
+from media.rooms import MAX_CHOICE_AHEAD_MS, Camera, Room, Rooms, Sighting
 from media.stun import IceLite, make_ufrag
 from media.subscriber import REPLAY_INTERVAL_S, LineState, OutLine
 from media.track import Layer
@@ -46,7 +49,7 @@ from media.viewer import Viewer
 
 logger = logging.getLogger("media.relay")
 
-Session: TypeAlias = "Publisher | Viewer"
+Session: TypeAlias = "Publisher | Viewer | Feed"
 
 TICK_S: Final = 0.02
 """The relay's timer: NACKs and held-back requests leave at most this late."""
@@ -67,6 +70,9 @@ check every 2.5 s."""
 
 NO_SHOW_S: Final = 20.0
 """From the answer to the first authentic check."""
+
+LOAD_INTERVAL_S: Final = 1.0
+"""How often event streams are told sessions, CPU and loop lag."""
 
 FORGET_INTERVAL_S: Final = 60.0
 _UFRAG_BYTES: Final = 9
@@ -132,9 +138,24 @@ class Relay:
         self._forget_at = 0.0
         self._lag_ms_max = 0.0
         self._lag_ms = 0.0
-        self._opened = {"publisher": 0, "viewer": 0}
+        self._opened = {"publisher": 0, "viewer": 0, "pull": 0, "feed": 0}
         self._closed: dict[CloseReason, int] = dict.fromkeys(CloseReason, 0)
         self._dtls_ms: list[float] = []
+        self._feeds: set[Feed] = set()
+        self._load_at = 0.0
+        self._load_cpu_s = time.process_time()
+        self._load_lag_ms = 0.0
+        self._load: dict[str, Any] = {"sessions": 0, "cpu": 0.0, "lag_ms": 0.0}
+        self.on_wanted: Callable[[str, str], None] = _nobody_pulls
+        """Called with room and camera when a viewer wants one that only another worker has."""
+        self.on_pull_closed: Callable[[PulledPublisher], None] = lambda pull: None
+        """Called when a pull ended, whoever ended it."""
+        self.on_layers_wanted: Callable[[PulledPublisher, tuple[str, ...]], None] = (
+            lambda pull, rids: None
+        )
+        """Called when other simulcast layers of a pulled camera are needed than before."""
+        self.describe_cascade: Callable[[], dict[str, Any]] = dict
+        """Asked by `stats`."""
 
     # Life.
 
@@ -147,6 +168,7 @@ class Relay:
 
     def stop(self) -> None:
         """Close every session (peers get close_notify), end event streams. Idempotent."""
+        self.on_wanted = _nobody_pulls
         for session in tuple(self.sessions.values()):
             session.peer.close(CloseReason.BY_US)
         self._port.flush()
@@ -275,15 +297,132 @@ class Relay:
         viewer.set_max_height(max_height)
         self._retarget(viewer)
 
-    def set_program(self, room_name: str, camera_name: str | None) -> None:
+    def set_program(self, room_name: str, camera_name: str | None, at: int | None = None) -> None:
         """Cut the program to a camera, or hand it to the automatic (None).
 
-        Raises Refused: BAD_NAME, NO_CAMERA.
+        `at` is when that was said (Unix ms; None: now); an older choice than the one in force
+        changes nothing. Raises Refused: BAD_NAME, NO_CAMERA.
         """
         if not is_room_name(room_name):
             raise Refused(Reason.BAD_NAME, "not a room name")
         room = self.rooms.open(room_name, time.monotonic())
-        self._publish_events(room, room.set_choice(camera_name))
+        if camera_name is not None and camera_name not in room.cameras:
+            raise Refused(Reason.NO_CAMERA, f"the room has no camera {camera_name[:64]}")
+        self.adopt_choice(room_name, camera_name, at if at is not None else _unix_ms())
+
+    # The cascade: cameras of other workers, and ours for them.
+
+    def adopt_choice(self, room_name: str, camera_name: str | None, at: int) -> None:
+        """Take a director's choice that may name a camera which this worker has not met yet."""
+        room = self.rooms.open(room_name, time.monotonic())
+        at = min(at, _unix_ms() + MAX_CHOICE_AHEAD_MS)
+        self._publish_events(room, room.set_choice(camera_name, at))
+
+    def meet_camera(self, room_name: str, camera_name: str) -> None:
+        """Know that a room has a camera, live or not. Raises Refused(FULL)."""
+        self.rooms.open(room_name, time.monotonic()).camera(camera_name)
+
+    def sight(self, room_name: str, camera_name: str, sighting: Sighting | None) -> None:
+        """A camera is live at another worker, or no longer at any. Raises Refused(FULL).
+
+        If it is published here as well, the newer of the two stays: the other is a publisher
+        who went elsewhere without a word.
+        """
+        room = self.rooms.open(room_name, time.monotonic())
+        camera = room.camera(camera_name)
+        events = room.sight(camera, sighting)
+        publisher = camera.publisher
+        since = camera.live_since
+        is_newer = sighting is not None and since is not None and since < sighting.since
+        is_newer = is_newer or (sighting is not None and publisher in self._silent)
+        if is_newer and publisher is not None and not publisher.is_pull:
+            publisher.peer.close(CloseReason.BY_US)
+        self._publish_events(room, events)
+        if sighting is not None and camera.publisher is None and self.is_wanted(room, camera):
+            self.on_wanted(room_name, camera_name)
+
+    def is_wanted(self, room: Room[Publisher, Viewer], camera: Camera[Publisher]) -> bool:
+        """Whether a viewer of this worker wants to see a camera."""
+        return any(room.resolve(viewer.wish) is camera for viewer in room.viewers.values())
+
+    def feed(self, room_name: str, camera_name: str, offer: PullOffer) -> PullAnswer:
+        """Give another worker every layer of a camera that is published here.
+
+        Raises Refused: BAD_NAME, NOT_LIVE, FULL.
+        """
+        _check_names(room_name, offer.identity, camera_name)
+        room = self.rooms.get(room_name)
+        camera = room.cameras.get(camera_name) if room is not None else None
+        publisher = camera.publisher if camera is not None else None
+        if room is None or publisher is None or publisher.is_pull:
+            raise Refused(Reason.NOT_LIVE, "it is not published here", retry_after_s=1)
+        self._check_room_for_one()
+        local = self._local()
+        feed = Feed(
+            self._session_id(True), room, offer.identity, publisher, secrets.token_urlsafe(9)
+        )
+        remote = Remote(offer.ufrag, "", tuple(offer.fingerprints), (), False)
+        self._add(feed, remote, local.ice_ufrag, time.monotonic())
+        self._feeds.add(feed)
+        tracks = feed.open_lines(self._port, self._rng)
+        self._opened["feed"] += 1
+        return PullAnswer(
+            feed.id,
+            publisher.id,
+            local.ice_ufrag,
+            local.ice_pwd,
+            list(local.fingerprints),
+            list(local.addresses),
+            tracks,
+        )
+
+    def set_feed_layers(self, room_name: str, session_id: str, rids: list[str]) -> None:
+        """A pulling worker says which simulcast layers its viewers need.
+
+        Raises Refused: NO_SESSION, BAD_STATE (not a pull).
+        """
+        session = self._session(room_name, session_id)
+        if not isinstance(session, Feed):
+            raise Refused(Reason.BAD_STATE, "only a pull chooses layers by name")
+        session.set_wanted(rids, time.monotonic())
+        self._watch_replays([line.out for line in session.lines])
+        self._port.flush()
+
+    def pull_offer(self, identity: str) -> PullOffer:
+        """What to send to the worker that has a camera."""
+        ufrag = make_ufrag(secrets.token_bytes(_UFRAG_BYTES))
+        return PullOffer(ufrag, list(self._fingerprints), identity)
+
+    def pull(
+        self, room_name: str, camera_name: str, offer: PullOffer, answer: PullAnswer, origin: str
+    ) -> PulledPublisher | None:
+        """Receive a camera from another worker as if it were published here.
+
+        None if it is by now. Raises OSError (no socket), ValueError (an unusable answer).
+        """
+        room = self.rooms.open(room_name, time.monotonic())
+        camera = room.camera(camera_name)
+        if camera.publisher is not None:
+            return None
+        pulled = PulledPublisher(
+            self._session_id(True),
+            room,
+            camera,
+            answer,
+            origin,
+            self._rng.randrange(1, 1 << 32),
+            secrets.token_urlsafe(9),
+            self._stream_started,
+            self._publisher_said_bye,
+        )
+        way = PullSocket(answer, self.intake, offer.ufrag, self._rng, pulled.fail)
+        pulled.way = way
+        pulled.dirty = self.intake.dirty
+        camera.publisher = pulled
+        self._add(pulled, pulled.plan.remote, offer.ufrag, time.monotonic(), way)
+        self._opened["pull"] += 1
+        way.start()
+        return pulled
 
     def describe(self, room_name: str, session_id: str) -> dict[str, Any]:
         """One session's details and statistics. Raises Refused(NO_SESSION)."""
@@ -297,6 +436,7 @@ class Relay:
                 "worker": self.index,
                 "epoch": self.epoch,
                 "rooms": self.rooms.describe(),
+                "load": self._load,
             }
         )
 
@@ -310,6 +450,9 @@ class Relay:
                 "index": self.index,
                 "epoch": self.epoch,
                 "sessions": len(self.sessions),
+                "feeds": len(self._feeds),
+                "pulls": sum(isinstance(s, PulledPublisher) for s in self.sessions.values()),
+                "cpu": self._load["cpu"],
                 "opened": dict(self._opened),
                 "closed": {reason.value: n for reason, n in self._closed.items()},
                 "loop_lag_ms": round(self._lag_ms, 3),
@@ -325,6 +468,7 @@ class Relay:
         if worker_only:
             return worker
         return worker | {
+            "cascade": self.describe_cascade(),
             "rooms": self.rooms.describe(),
             "sessions": {
                 session_id: self._describe(session, now)
@@ -351,9 +495,16 @@ class Relay:
         if len(self.sessions) >= self._limits.sessions:
             raise Refused(Reason.FULL, "this worker takes no more sessions", retry_after_s=10)
 
-    def _add(self, session: Session, remote: Remote, ufrag: str, now: float) -> None:
+    def _add(
+        self,
+        session: Session,
+        remote: Remote,
+        ufrag: str,
+        now: float,
+        way: PullSocket | None = None,
+    ) -> None:
         peer = Peer(
-            self._port,
+            self._port if way is None else way.port,
             self._certificate,
             ufrag=ufrag,
             remote_ufrag=remote.ice_ufrag,
@@ -367,7 +518,10 @@ class Relay:
         session.peer = peer
         session.etag = secrets.token_urlsafe(9)
         self.sessions[session.id] = session
-        self.intake.add(peer)
+        if way is None:
+            self.intake.add(peer)
+        else:
+            way.peer = peer
 
     def _session(self, room_name: str, session_id: str) -> Session:
         session = self.sessions.get(session_id)
@@ -389,6 +543,9 @@ class Relay:
         if isinstance(session, Viewer):
             self._retarget(session)
             self._port.flush()
+        elif isinstance(session, Feed):
+            self._feed(session)
+            self._port.flush()
 
     def _peer_closed(self, peer: Peer, reason: CloseReason) -> None:
         self._closed[reason] += 1
@@ -402,6 +559,11 @@ class Relay:
             session.close()
             session.room.viewers.pop(session.id, None)
             self._tell_viewers(session.room)
+        elif isinstance(session, Feed):
+            self._feeds.discard(session)
+            for feed_line in session.lines:
+                self._replaying.discard(feed_line.out)
+            session.close()
         else:
             self._publisher_closed(session, reason)
         self._port.flush()
@@ -424,9 +586,17 @@ class Relay:
             reason,
         )
         self._release(publisher)
-        if camera.publisher is publisher:
+        was_current = camera.publisher is publisher
+        if was_current:
             camera.publisher = None
+        self._silent.discard(publisher)
+        if isinstance(publisher, PulledPublisher):
+            publisher.way.close()
+            self.on_pull_closed(publisher)
+        elif was_current:
             self._publish_events(room, room.went_offline(camera))
+            if camera.sighting is not None and self.is_wanted(room, camera):
+                self.on_wanted(room.name, camera.name)
 
     def _release(self, publisher: Publisher) -> None:
         """Let every viewer's line go of this publisher's tracks."""
@@ -440,6 +610,9 @@ class Relay:
         for viewer in publisher.room.viewers.values():
             if viewer.source is publisher:
                 viewer.source = None
+        for feed in tuple(self._feeds):
+            if feed.publisher is publisher:
+                feed.peer.close(CloseReason.BY_US)
 
     def _publisher_said_bye(self, publisher: Publisher) -> None:
         """All its streams ended. Comes from within a burst, so close after it."""
@@ -458,18 +631,21 @@ class Relay:
         layers = publisher.layers
         video = next((x.codec.name for x in layers if x.is_video), None)
         has_audio = any(not x.is_video for x in layers)
-        is_news = (
+        is_news = not publisher.is_pull and (
             not camera.is_live
             or camera.session != publisher.id
             or (camera.video_codec, camera.has_audio) != (video, has_audio)
         )
         if is_news:
             self._publish_events(
-                room, room.went_live(camera, publisher.id, video, has_audio, time.monotonic())
+                room, room.went_live(camera, publisher.id, video, has_audio, time.time())
             )
         for viewer in tuple(room.viewers.values()):
             if room.resolve(viewer.wish) is camera:
                 self._retarget(viewer)
+        for feed in self._feeds:
+            if feed.publisher is publisher:
+                self._feed(feed)
         self._port.flush()
 
     def _publish_events(self, room: Room[Publisher, Viewer], events: list[dict[str, Any]]) -> None:
@@ -499,15 +675,24 @@ class Relay:
         """Point a viewer's lines at what it is to see now."""
         camera = viewer.room.resolve(viewer.wish)
         publisher = camera.publisher if camera is not None else None
+        if camera is not None and publisher is None and camera.sighting is not None:
+            # What the viewer sees now goes on until the pull brings the first picture.
+            self.on_wanted(viewer.room.name, camera.name)
+            return
         if viewer.peer.state is not PeerState.CONNECTED:
             return
         viewer.follow(publisher, time.monotonic())
-        self._watch_replays(viewer)
+        self._watch_replays(viewer.lines)
+
+    def _feed(self, feed: Feed) -> None:
+        """Send a pulling worker what there is by now."""
+        feed.follow(time.monotonic())
+        self._watch_replays([line.out for line in feed.lines])
 
     # Time.
 
-    def _watch_replays(self, viewer: Viewer) -> None:
-        for line in viewer.lines:
+    def _watch_replays(self, lines: list[OutLine]) -> None:
+        for line in lines:
             if line.state is LineState.REPLAYING:
                 self._replaying.add(line)
         if self._replaying and self._replay_timer is None and self._loop is not None:
@@ -538,16 +723,28 @@ class Relay:
             if isinstance(session, Publisher):
                 session.feed_back(now)
                 wanted = session.judge_layers(now)
-                if wanted is not None and session.camera.publisher is session:
+                if isinstance(session, PulledPublisher):
+                    if wanted is not None:
+                        self.on_layers_wanted(session, wanted)
+                elif wanted is not None and session.camera.publisher is session:
                     self._publish_events(
                         session.room, session.room.wants_layers(session.camera, wanted)
                     )
                 self._note_silence(session, now)
+            elif isinstance(session, Feed):
+                if i % VIEWER_SHARDS == shard:
+                    session.handle_timer(now, unix_now)
+                    self._watch_replays([line.out for line in session.lines])
+                if self._is_gone(session.peer, now, PUBLISHER_SILENCE_S):
+                    session.peer.close(CloseReason.TIMEOUT)
             elif i % VIEWER_SHARDS == shard:
                 session.handle_timer(now, unix_now)
-                self._watch_replays(session)
+                self._watch_replays(session.lines)
                 if self._is_gone(session.peer, now, VIEWER_SILENCE_S):
                     session.peer.close(CloseReason.TIMEOUT)
+        self._load_lag_ms = max(self._load_lag_ms, self._lag_ms)
+        if now >= self._load_at:
+            self._tell_load(now)
         if now >= self._forget_at:
             self._forget_at = now + FORGET_INTERVAL_S
             self.rooms.forget_idle(now)
@@ -577,6 +774,21 @@ class Relay:
         if camera.publisher is publisher:
             self._publish_events(room, room.went_offline(camera))
 
+    def _tell_load(self, now: float) -> None:
+        """How busy this worker is, for whoever places sessions: the last second's share of a
+        core and worst delay of the loop."""
+        cpu_s = time.process_time()
+        span_s = now - self._load_at + LOAD_INTERVAL_S if self._load_at else LOAD_INTERVAL_S
+        self._load = {
+            "sessions": len(self.sessions),
+            "cpu": round((cpu_s - self._load_cpu_s) / span_s, 3),
+            "lag_ms": round(self._load_lag_ms, 1),
+        }
+        self._load_at = now + LOAD_INTERVAL_S
+        self._load_cpu_s = cpu_s
+        self._load_lag_ms = 0.0
+        self.events.publish({"type": "load", "load": self._load})
+
     @staticmethod
     def _is_gone(peer: Peer, now: float, silence_s: float) -> bool:
         if peer.state is PeerState.CONNECTED:
@@ -595,13 +807,17 @@ class Relay:
 
     def _describe(self, session: Session, now: float) -> dict[str, Any]:
         peer = session.peer
-        is_viewer = isinstance(session, Viewer)
+        role = "viewer" if isinstance(session, Viewer) else "publisher"
+        if isinstance(session, Feed):
+            role = "feed"
+        elif isinstance(session, PulledPublisher):
+            role = "pull"
         handshake = (
             round((peer.connected_at - peer.created_at) * 1000, 1) if peer.connected_at else None
         )
         out: dict[str, Any] = {
             "session": session.id,
-            "role": "viewer" if is_viewer else "publisher",
+            "role": role,
             "room": session.room.name,
             "identity": session.identity,
             "state": peer.state.value,
@@ -620,10 +836,20 @@ class Relay:
                 round((first - peer.created_at) * 1000, 1) if first is not None else None
             )
             out.update(session.stats())
+        elif isinstance(session, Feed):
+            out.update(session.stats())
         else:
             out["camera"] = session.camera.name
             out.update(session.stats(now))
         return out
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _nobody_pulls(room: str, camera: str) -> None:
+    """Without a cascade there is nowhere to pull from."""
 
 
 def _check_names(room: str, identity: str, camera: str | None) -> None:

@@ -1,16 +1,20 @@
 """Rooms, their cameras and the program: who watches what. Pure.
 
 A camera is known from its first publisher on and outlives it, so a viewer waits for its
-return. The program follows the director's choice; without one it stays on a live camera
-and, when that goes away, moves to the one that has been live longest. It never jumps
-back by itself: a cut that nobody asked for is worse than the wrong of two pictures.
+return. It is published here, or at another worker that sights it (media/cascade.py).
+
+The program follows the director's choice; without one it is the camera that has been live
+longest, wherever that is. So it stays where it is as long as that camera does, never jumps
+back by itself, and workers that know the same cameras agree without asking each other. The
+choice is a register with a time on it: the newest wins, however it reached a worker.
 
 Owned by `media.relay.Relay`; sessions are opaque here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from interact.protocol import Event, Reason, Refused
@@ -19,11 +23,39 @@ from media.events import MediaEvent
 PublisherT = TypeVar("PublisherT")
 ViewerT = TypeVar("ViewerT")
 
+MAX_CHOICE_AHEAD_MS: Final = 60_000
+"""A choice from further in the future is taken for one of now: a wrong clock elsewhere must
+not keep the director from ever choosing again."""
+
 MAX_CAMERAS: Final = 64
 """Cameras a room may have seen; more are refused with `full`."""
 
 FORGET_AFTER_S: Final = 3600.0
 """A room with nobody in it is forgotten after this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A camera that is live at another worker."""
+
+    origin: str
+    """That worker, for people and for keys."""
+    session: str
+    """The publisher's session there; another one means that it was published anew."""
+    since: float
+    """Live since then, Unix seconds."""
+
+
+def pick_program(
+    choice: str | None, live: Iterable[tuple[float, str]], current: str | None
+) -> str | None:
+    """What is on air, given (live since, name) of every live camera, wherever it is.
+
+    With nobody live the last one stays: its viewers wait for its return.
+    """
+    if choice is not None:
+        return choice
+    return min(live, default=(0.0, current))[1]
 
 
 class Camera(Generic[PublisherT]):
@@ -35,6 +67,7 @@ class Camera(Generic[PublisherT]):
         "name",
         "publisher",
         "session",
+        "sighting",
         "video_codec",
         "wanted",
     )
@@ -42,9 +75,11 @@ class Camera(Generic[PublisherT]):
     def __init__(self, name: str) -> None:
         self.name = name
         self.publisher: PublisherT | None = None
-        """Who publishes it now, from the accepted offer on. Written by the relay only."""
+        """Who publishes it now, from the accepted offer on; also a pull. Written by the relay."""
         self.live_since: float | None = None
-        """When its first packet came; None while it is offline."""
+        """When its first packet came here (Unix seconds); None while it is not published here."""
+        self.sighting: Sighting | None = None
+        """Where else it is live."""
         self.session: str | None = None
         self.video_codec: str | None = None
         self.has_audio = False
@@ -53,8 +88,15 @@ class Camera(Generic[PublisherT]):
 
     @property
     def is_live(self) -> bool:
-        """Whether packets are coming in."""
+        """Whether it is published here and packets are coming in."""
         return self.live_since is not None
+
+    @property
+    def since(self) -> float | None:
+        """Since when it is live, here or elsewhere; None: nowhere."""
+        if self.live_since is not None:
+            return self.live_since
+        return self.sighting.since if self.sighting is not None else None
 
     def describe(self) -> dict[str, Any]:
         """The camera as the control API shows it."""
@@ -63,6 +105,8 @@ class Camera(Generic[PublisherT]):
             "video": {"codec": self.video_codec} if self.video_codec else None,
             "audio": self.has_audio,
             "session": self.session,
+            "since": self.live_since,
+            "elsewhere": self.sighting.origin if self.sighting is not None else None,
         }
         if self.wanted is not None:
             out["wanted"] = list(self.wanted)
@@ -78,6 +122,8 @@ class Room(Generic[PublisherT, ViewerT]):
         self.viewers: dict[str, ViewerT] = {}
         self.choice: str | None = None
         """The director's camera; None: automatic."""
+        self.choice_at = 0
+        """When that was said, Unix milliseconds."""
         self.program: str | None = None
         """The camera on air."""
         self.used_at = now
@@ -100,7 +146,10 @@ class Room(Generic[PublisherT, ViewerT]):
     def went_live(
         self, camera: Camera[PublisherT], session: str, video: str | None, audio: bool, now: float
     ) -> list[MediaEvent]:
-        """Note a camera's first packet from a publisher, or a change of what it sends."""
+        """Note a camera's first packet from a publisher, or a change of what it sends.
+
+        `now` is Unix seconds: workers compare it.
+        """
         if camera.session != session:
             camera.wanted = None
         camera.session = session
@@ -130,27 +179,26 @@ class Room(Generic[PublisherT, ViewerT]):
         event: MediaEvent = {"type": Event.CAMERA_OFFLINE.value, "room": self.name}
         return [{**event, "camera": camera.name}, *self.choose_program()]
 
-    def set_choice(self, name: str | None) -> list[MediaEvent]:
-        """The director cuts to `name`, or hands over to the automatic (None).
-
-        Raises Refused(NO_CAMERA) for a camera the room has never seen.
-        """
-        if name is not None and name not in self.cameras:
-            raise Refused(Reason.NO_CAMERA, f"the room has no camera {name}")
-        self.choice = name
+    def sight(self, camera: Camera[PublisherT], sighting: Sighting | None) -> list[MediaEvent]:
+        """Note that a camera is live at another worker, or no longer anywhere else (None)."""
+        camera.sighting = sighting
         return self.choose_program()
+
+    def set_choice(self, name: str | None, at: int) -> list[MediaEvent]:
+        """The director cut to `name`, or handed over to the automatic (None), at `at` (Unix ms).
+
+        An older choice than the present one changes nothing.
+        """
+        if at <= self.choice_at:
+            return []
+        self.choice, self.choice_at = name, at
+        event: MediaEvent = {"type": "program.choice", "room": self.name, "camera": name, "at": at}
+        return [event, *self.choose_program()]
 
     def choose_program(self) -> list[MediaEvent]:
         """Decide what is on air now; says so if it changed."""
-        program = self.choice
-        if program is None:
-            current = self.cameras.get(self.program) if self.program is not None else None
-            program = self.program
-            if current is None or not current.is_live:
-                live = [c for c in self.cameras.values() if c.live_since is not None]
-                live.sort(key=lambda c: c.live_since or 0.0)
-                # With nobody live the last one stays: its viewers wait for its return.
-                program = live[0].name if live else program
+        live = [(c.since, c.name) for c in self.cameras.values() if c.since is not None]
+        program = pick_program(self.choice, live, self.program)
         if program == self.program:
             return []
         self.program = program
@@ -166,12 +214,16 @@ class Room(Generic[PublisherT, ViewerT]):
 
     def is_idle(self) -> bool:
         """Whether nobody publishes or watches here."""
-        return not self.viewers and all(c.publisher is None for c in self.cameras.values())
+        return not self.viewers and all(
+            c.publisher is None and c.sighting is None for c in self.cameras.values()
+        )
 
     def describe(self) -> dict[str, Any]:
         """The room as in the snapshot of the event stream."""
         return {
             "program": self.program,
+            "choice": self.choice,
+            "choice_at": self.choice_at,
             "cameras": {name: camera.describe() for name, camera in self.cameras.items()},
             "viewers": len(self.viewers),
         }

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import uvicorn
 
 from media.addresses import candidate_addresses
+from media.cascade import Cascade
 from media.control import create_control_app
 from media.relay import Relay, RelayLimits
 from media.udp import SendMode, open_port
@@ -39,6 +40,9 @@ class WorkerSettings:
     worker that is given the same one can still answer its predecessor's peers."""
     public_ips: tuple[str, ...] = ()
     """Addresses to name first in answers, for a server behind 1:1 NAT."""
+    peers: tuple[str, ...] = ()
+    """Base URLs of the control APIs of other workers, whose cameras this one's viewers may
+    watch. They know the same secret."""
     max_sessions: int = 2000
     send_mode: SendMode = SendMode.GSO
     """The best way of sending to try; the machine may force a plainer one."""
@@ -85,9 +89,11 @@ async def serve(
         addresses=addresses,
         limits=RelayLimits(settings.max_sessions),
     )
+    cascade = Cascade(relay, settings.peers, settings.control_secret)
+    relay.describe_cascade = cascade.describe
     server = _ControlServer(
         uvicorn.Config(
-            create_control_app(relay, settings.control_secret),
+            create_control_app(relay, settings.control_secret, cascade.prepare),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -98,6 +104,7 @@ async def serve(
         on_ready,
     )
     relay.start()
+    cascade.start()
     logger.info(
         "worker.start index=%d send=%s addresses=%s",
         settings.index,
@@ -110,6 +117,7 @@ async def serve(
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
+        await cascade.stop()
         relay.stop()
         server.should_exit = True
         await running

@@ -92,14 +92,22 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def running_worker(
-    send_mode: SendMode = SendMode.GSO, udp: socket.socket | None = None
+    send_mode: SendMode = SendMode.GSO,
+    udp: socket.socket | None = None,
+    *,
+    index: int = 0,
+    control: socket.socket | None = None,
+    peers: tuple[str, ...] = (),
 ) -> AsyncIterator[Worker]:
-    """Start a worker on ephemeral loopback ports; stop it in order at the end."""
+    """Start a worker on ephemeral loopback ports; stop it in order at the end.
+
+    `control` and `peers` are for several workers that know each other (`running_workers`).
+    """
     if udp is None:
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         udp.bind(("127.0.0.1", 0))
-    control = socket.create_server(("127.0.0.1", 0))
-    settings = WorkerSettings(0, SECRET, send_mode=send_mode)
+    control = control or socket.create_server(("127.0.0.1", 0))
+    settings = WorkerSettings(index, SECRET, peers=peers, send_mode=send_mode)
     stop, ready = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(serve(settings, udp, control, stop, ready.set))
     waiting = asyncio.create_task(ready.wait())
@@ -119,6 +127,20 @@ async def running_worker(
         await asyncio.wait_for(task, 5)
         control.close()
         udp.close()
+
+
+@contextlib.asynccontextmanager
+async def running_workers(count: int) -> AsyncIterator[list[Worker]]:
+    """Several workers on one loop that pull cameras from each other."""
+    controls = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    urls = [f"http://127.0.0.1:{control.getsockname()[1]}" for control in controls]
+    async with contextlib.AsyncExitStack() as stack:
+        workers = []
+        for index, control in enumerate(controls):
+            peers = tuple(url for url in urls if url != urls[index])
+            worker = running_worker(index=index, control=control, peers=peers)
+            workers.append(await stack.enter_async_context(worker))
+        yield workers
 
 
 class Picture(MediaStreamTrack):

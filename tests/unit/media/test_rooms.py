@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interact.protocol import Reason, Refused
-from media.rooms import FORGET_AFTER_S, MAX_CAMERAS, Room, Rooms
+from media.rooms import FORGET_AFTER_S, MAX_CAMERAS, Room, Rooms, Sighting, pick_program
 
 
 def go_live(room: Room[Any, Any], name: str, now: float) -> list[str]:
@@ -20,6 +22,10 @@ def leave(room: Room[Any, Any], name: str) -> list[str]:
     camera = room.camera(name)
     camera.publisher = None
     return [e["type"] for e in room.went_offline(camera)]
+
+
+def cut_to(room: Room[Any, Any], name: str | None, at: int) -> list[str]:
+    return [e["camera"] for e in room.set_choice(name, at) if e["type"] == "program.changed"]
 
 
 def test_first_live_camera_is_the_program_and_stays_it() -> None:
@@ -45,13 +51,41 @@ def test_directors_choice_holds_until_it_is_given_back() -> None:
     room: Room[Any, Any] = Room("shop", 0)
     go_live(room, "a", 1)
     go_live(room, "b", 2)
-    assert [e["camera"] for e in room.set_choice("b")] == ["b"]
+    assert cut_to(room, "b", 1) == ["b"]
     assert leave(room, "b") == ["camera.offline"]
     assert room.program == "b"
-    assert [e["camera"] for e in room.set_choice(None)] == ["a"]
-    with pytest.raises(Refused) as refused:
-        room.set_choice("never")
-    assert refused.value.reason is Reason.NO_CAMERA
+    assert cut_to(room, "a", 1) == [], "older than what is in force"
+    assert cut_to(room, None, 2) == ["a"]
+
+
+def test_choice_may_name_a_camera_that_is_yet_to_come() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    go_live(room, "a", 1)
+    assert cut_to(room, "later", 1) == ["later"]
+    assert room.resolve(None) is None
+    go_live(room, "later", 2)
+    assert room.resolve(None) is room.camera("later")
+
+
+def test_program_counts_cameras_of_other_workers() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    go_live(room, "b", 5)
+    far = room.camera("a")
+    assert [e["camera"] for e in room.sight(far, Sighting("there", "s1", 3))] == ["a"]
+    assert not far.is_live
+    assert room.describe()["cameras"]["a"]["elsewhere"] == "there"
+    assert [e["camera"] for e in room.sight(far, None)] == ["b"]
+
+
+@given(
+    order=st.permutations([(3.0, "b"), (3.0, "a"), (1.0, "c"), (2.0, "d")]),
+    known=st.integers(0, 4),
+)
+def test_workers_that_know_the_same_agree(order: list[tuple[float, str]], known: int) -> None:
+    here, there = order[:known], order[:known][::-1]
+    assert pick_program(None, here, "x") == pick_program(None, there, "x")
+    assert pick_program(None, order, "x") == "c"
+    assert pick_program("d", here, "x") == "d"
 
 
 def test_wish_resolves_to_a_known_camera_or_the_program() -> None:
