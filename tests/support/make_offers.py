@@ -2,8 +2,9 @@
 
 Run by hand when a peer changes: `python -m tests.support.make_offers`. Offers are
 taken from headless Chromium (host candidates are mDNS names) and from aiortc. The
-files named after OBS, FFmpeg and GStreamer are written by hand after what those
-programs send, and are not touched.
+files named after FFmpeg were caught from its `whip` muxer (8.1.2 and 9.0.2) by an HTTP
+listener; those named after OBS follow line by line what libdatachannel 0.24 writes for the
+calls in OBS's whip-output.cpp; GStreamer's is written by hand. Those are not touched.
 """
 
 from __future__ import annotations

@@ -263,6 +263,23 @@ def test_sound_stays_stereo_and_keeps_its_forward_correction() -> None:
     assert "stereo" not in publish("chromium-publish-audio").answer
 
 
+def test_simulcast_of_obs_is_taken_whole() -> None:
+    """OBS gives up unless every layer of its offer stands in the answer."""
+    plan = publish("obs-publish-simulcast")
+    assert plan.video is not None and plan.video.rids == ("0", "1", "2")
+    assert "a=simulcast:recv 0;1;2" in section(plan.answer, "1")
+    assert plan.video.ssrcs == ()
+
+
+def test_ffmpeg_may_send_a_picture_alone_and_open_dtls_itself() -> None:
+    plan = publish("ffmpeg-publish-active-video")
+    assert plan.audio is None and plan.video is not None
+    assert plan.video.mid == "1"
+    assert plan.video.rtx_types() == {105: 106}
+    assert "a=setup:passive" in plan.answer
+    assert not plan.remote.dtls_is_client
+
+
 def test_bundle_only_line_is_taken() -> None:
     plan = publish("gstreamer-publish")
     assert plan.audio is not None and plan.video is not None
