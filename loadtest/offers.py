@@ -15,6 +15,11 @@ from typing import Final
 VIDEO_PT: Final = {"H264": 102, "VP8": 96}
 AUDIO_PT: Final = 111
 H264_FMTP: Final = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
+BROWSER_EXTENSIONS: Final = (
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+    "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+)
 OPUS_FMTP: Final = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
 _CANDIDATE = re.compile(r"a=candidate:\S+ 1 udp (\d+) (\S+) (\d+) typ host", re.IGNORECASE)
 
@@ -94,11 +99,13 @@ def offer(
     audio: bool,
     sending: tuple[int, int] | None,
     fmtp: str = H264_FMTP,
+    like_browser: bool = False,
 ) -> str:
     """An offer with a video line of the codecs `video` ("H264", "VP8") and, or, an audio line.
 
     `sending` holds the SSRCs of video and audio of a publisher, None makes a viewer's
-    offer. `fingerprint` is SHA-256 in colon-separated hex.
+    offer. `fingerprint` is SHA-256 in colon-separated hex. `like_browser` offers what
+    browsers do and a counting client has no use for: RTX, REMB, header extensions.
     """
     direction = "recvonly" if sending is None else "sendonly"
     sections: list[list[str]] = []
@@ -115,6 +122,10 @@ def offer(
             [] if sending is None else [f"a=ssrc:{sending[0]} cname:livehouse", "a=msid:live video"]
         )
         codecs = [(VIDEO_PT[c], f"{c}/90000", fmtp if c == "H264" else "") for c in video]
+        if like_browser:
+            extra += [f"a=extmap:{i + 1} {uri}" for i, uri in enumerate(BROWSER_EXTENSIONS)]
+            extra += [f"a=rtcp-fb:{pt} goog-remb" for pt, _, _ in codecs]
+            codecs += [(pt + 1, "rtx/90000", f"apt={pt}") for pt, _, _ in codecs]
         sections.append(
             _section("video", str(len(sections)), direction, codecs, extra, local, fingerprint)
         )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from media.rtp.rtcp import ReceptionReport
 
+CHOOSE_INTERVAL_S: Final = 0.25
+"""Between two decisions while the estimate does not fall and nothing is being tried."""
 THIN_SPEND_S: Final = 1.0
 """A thinned picture plays at least this long at its full rate before it pauses."""
 THIN_PAUSE_S: Final = 2.0
@@ -46,6 +48,8 @@ class Steering:
 
     __slots__ = (
         "_budget_bits",
+        "_choose_at",
+        "_falls_seen",
         "_paid_bytes",
         "_paused_at",
         "_reported_seq",
@@ -64,6 +68,8 @@ class Steering:
         self.estimate = BandwidthEstimate()
         self.chooser = LayerChooser()
         self._budget_bits = 0.0
+        self._choose_at = 0.0
+        self._falls_seen = 0
         self._paid_bytes = 0
         self._paused_at = 0.0
         self._reported_seq = 0
@@ -115,6 +121,9 @@ class Steering:
             return
         if len(track.layers) < 2 and not estimate.is_known:
             return  # one layer and no trouble: nothing to decide, for nearly everybody
+        if estimate.falls == self._falls_seen and now < self._choose_at:
+            return
+        self._falls_seen = estimate.falls
         choice = chooser.choose(
             self._offers(track, now),
             estimate.bps,
@@ -123,6 +132,8 @@ class Steering:
             can_probe=self._can_probe,
         )
         line.goal = chooser.goal
+        is_busy = choice.probe_bps > 0 or choice.is_thin
+        self._choose_at = now if is_busy else now + CHOOSE_INTERVAL_S
         layer = next((x for x in track.layers if x.number == choice.target), None)
         if layer is None:
             return

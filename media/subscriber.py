@@ -218,7 +218,11 @@ class OutLine:
             return
         self.waiting_since = now
         if layer.is_video and self._can_replay(layer, now):
-            self._replay(layer, now)
+            if self.layer is not None and self._is_in_frame(self.layer):
+                self.target = layer
+                self._hold(self.layer, layer.key_frames.packets()[0], now)
+            else:
+                self._replay(layer, now)
             return
         self._is_resuming, self.is_paused = self.is_paused, False
         self.target = layer
@@ -235,15 +239,19 @@ class OutLine:
         """
         old = self.layer
         if old is not None and self._is_in_frame(old):
-            self._first = first
-            self._held_since = first.arrived
-            if self not in old.leaving:
-                old.leaving.append(self)
+            self._hold(old, first, first.arrived)
             return
         self.target = None
         self._enter(layer, first, None, first.arrived)
         layer.lines.append(self)
         self.state = LineState.LIVE
+
+    def _hold(self, old: Layer, first: Packet, now: float) -> None:
+        """Begin the target with `first`, but only when `old` has finished its frame."""
+        self._first = first
+        self._held_since = now
+        if self not in old.leaving:
+            old.leaving.append(self)
 
     def _is_in_frame(self, layer: Layer) -> bool:
         """Whether more of a frame of `layer`, begun on this line, is on its way."""
@@ -268,7 +276,15 @@ class OutLine:
             target.waiting.append(self)  # it began anew meanwhile
             return
         self.target = None
-        self._enter(target, first, None, first.arrived)
+        newest = target.ring.newest
+        if newest is None or newest.rtp_ts <= first.rtp_ts:
+            self._enter(target, first, None, first.arrived)
+        else:
+            self._enter(target, first, newest, now)
+            if now - first.arrived > RECENT_KEY_S:
+                self._replay_next = first.seq
+                self.state = LineState.REPLAYING  # in portions, by the relay's timer
+                return
         moved = []
         for packet in target.since(first.seq):
             place = self._moved(

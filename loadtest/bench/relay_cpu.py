@@ -74,9 +74,14 @@ class Sink:
         self.packets = 0
         self._buffer = bytearray(2048)
 
-    async def join(self, http: httpx.AsyncClient, room: str) -> None:
+    async def join(self, http: httpx.AsyncClient, room: str, *, like_browser: bool) -> None:
         sdp = offer(
-            self.transport.local, Transport.fingerprint(), video=["VP8"], audio=True, sending=None
+            self.transport.local,
+            Transport.fingerprint(),
+            video=["VP8"],
+            audio=True,
+            sending=None,
+            like_browser=like_browser,
         )
         body = {"sdp": sdp, "identity": "bench", "bearer": True}
         response = await http.post(f"/v1/whep/{room}", json=body)
@@ -152,7 +157,12 @@ class Source:
 
 
 async def measure(
-    child: subprocess.Popen[bytes], viewers: int, seconds: float, pace: str
+    child: subprocess.Popen[bytes],
+    viewers: int,
+    seconds: float,
+    pace: str,
+    *,
+    like_browser: bool = False,
 ) -> dict[str, Any]:
     """One worker, one publisher, `viewers` viewers."""
     assert child.stdout is not None
@@ -169,7 +179,12 @@ async def measure(
             sinks = [Sink() for _ in range(viewers)]
             joined = time.monotonic()
             for i in range(0, viewers, 10):
-                await asyncio.gather(*(sink.join(http, "bench") for sink in sinks[i : i + 10]))
+                await asyncio.gather(
+                    *(
+                        sink.join(http, "bench", like_browser=like_browser)
+                        for sink in sinks[i : i + 10]
+                    )
+                )
             joined = time.monotonic() - joined
             await asyncio.sleep(1)
             before = (await http.get("/v1/stats")).json()["worker"]
@@ -214,6 +229,11 @@ def main() -> None:
     parser.add_argument("--pace", nargs="+", default=["burst", "spread"])
     parser.add_argument("--mode", nargs="+", default=["gso"], help="gso, sendmmsg, sendto")
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument(
+        "--like-browser",
+        action="store_true",
+        help="viewers agree on RTX and header extensions, which every packet then carries",
+    )
     options = parser.parse_args()
     if options.serve:
         asyncio.run(serve_worker(options.serve))
@@ -226,7 +246,11 @@ def main() -> None:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                 )
-                result = asyncio.run(measure(child, viewers, options.seconds, pace))
+                result = asyncio.run(
+                    measure(
+                        child, viewers, options.seconds, pace, like_browser=options.like_browser
+                    )
+                )
                 print(json.dumps(result), flush=True)
 
 
