@@ -531,6 +531,20 @@ async def test_cheers_are_capped_counted_and_ticked(
     assert house.rooms.stats()["cheers_dropped"] == 80
 
 
+async def test_wanted_layers_are_news_for_the_stage_alone(house: House) -> None:
+    await house.rooms.ensure_room(HOST)
+    house.rooms.camera_live("r", "left", "VP8", True)
+    for _ in range(2):
+        house.rooms.camera_layers("r", "left", ["q", "h"])
+    house.rooms.camera_layers("r", "left", ["q"])
+    await house.until(lambda: len(house.heard) == 3)
+    assert [(channel, event.get("wanted")) for channel, event in house.heard] == [
+        ("room:r", None),
+        ("stage:r", ["q", "h"]),
+        ("stage:r", ["q"]),
+    ]
+
+
 async def test_media_notices_are_published_once_and_kept_in_the_state(house: House) -> None:
     await house.rooms.ensure_room(HOST)
     for _ in range(2):

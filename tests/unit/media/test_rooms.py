@@ -105,6 +105,20 @@ def test_cameras_of_a_room_are_bounded() -> None:
     assert refused.value.reason is Reason.FULL
 
 
+def test_wanted_layers_are_told_while_live_and_forgotten_with_the_session() -> None:
+    room: Room[Any, Any] = Room("shop", 0)
+    camera = room.camera("a")
+    assert room.wants_layers(camera, ("q",)) == []
+    go_live(room, "a", 1)
+    assert "wanted" not in camera.describe()
+    assert room.wants_layers(camera, ("q", "h")) == [
+        {"type": "camera.layers", "room": "shop", "camera": "a", "wanted": ["q", "h"]}
+    ]
+    assert camera.describe()["wanted"] == ["q", "h"]
+    room.went_live(camera, "another", "VP8", True, 2)
+    assert "wanted" not in camera.describe()
+
+
 def test_viewer_count_is_told_when_it_changed() -> None:
     room: Room[Any, Any] = Room("shop", 0)
     assert room.viewer_count_event() is None

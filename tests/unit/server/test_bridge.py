@@ -102,6 +102,16 @@ def test_lost_worker_takes_everything_offline_once() -> None:
     assert notices.counts == {"shop": 0}
 
 
+def test_wanted_layers_reach_the_rooms_by_event_and_by_snapshot() -> None:
+    worker, notices = view()
+    tell(worker, type="camera.layers", room="shop", camera="a", wanted=["q", "h"])
+    snapshot(worker, shop={"cameras": {"a": {**camera(), "wanted": ["q"]}, "b": camera()}})
+    assert [said for said in notices.said if "layers" in said] == [
+        "layers shop/a q,h",
+        "layers shop/a q",
+    ]
+
+
 def test_events_of_a_later_version_are_passed_over() -> None:
     worker, notices = view()
     tell(worker, type="something.new", room="shop", colour="blue")
