@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import httpx
 
-from loadtest.offers import offer, read_answer
+from loadtest.offers import Answer, offer, read_answer
 from loadtest.transport import Transport
 from media.udp import SendMode
 from media.worker import WorkerSettings, serve
@@ -74,8 +74,9 @@ class Sink:
         self.packets = 0
         self._buffer = bytearray(2048)
 
-    async def join(self, http: httpx.AsyncClient, room: str, *, like_browser: bool) -> None:
-        sdp = offer(
+    def offer(self, *, like_browser: bool = False) -> str:
+        """What it would watch."""
+        return offer(
             self.transport.local,
             Transport.fingerprint(),
             video=["VP8"],
@@ -83,10 +84,18 @@ class Sink:
             sending=None,
             like_browser=like_browser,
         )
-        body = {"sdp": sdp, "identity": "bench", "bearer": True}
+
+    async def join(self, http: httpx.AsyncClient, room: str, *, like_browser: bool = False) -> str:
+        """Join by a worker's control API; the session's id."""
+        body = {"sdp": self.offer(like_browser=like_browser), "identity": "bench", "bearer": True}
         response = await http.post(f"/v1/whep/{room}", json=body)
         assert response.status_code == 201, response.text
-        await self.transport.connect(read_answer(response.json()["sdp"]))
+        await self.watch(read_answer(response.json()["sdp"]))
+        return str(response.json()["session"])
+
+    async def watch(self, answer: Answer) -> None:
+        """Connect and count from now on."""
+        await self.transport.connect(answer)
         sock = self.transport._socket
         assert sock is not None
         loop = asyncio.get_running_loop()
