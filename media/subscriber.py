@@ -49,7 +49,7 @@ REPLAY_INTERVAL_S: Final = 0.004
 FRESH_REPLAY_BYTES: Final = 300_000
 """A cached key frame with more than this behind it is old: a new one comes sooner to the
 eye than a second of catching up, and serves all who join at once. About one second at
-2.5 Mbit/s. Of an encoder that hears no requests the whole cache is replayed (1 MB):
+2.5 Mbit/s. Of an encoder that hears no requests the whole cache is replayed (2 MB):
 Chromium showed the first picture of FFmpeg's H.264 after 63 ms so, 690 ms by waiting, and
 decoded every frame of the squeezed three seconds."""
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from typing import Final
 
-VIDEO_PACKETS: Final = 1024
-"""Ring size for video: 3.8 s at 270 packets/s (2.5 Mbit/s), about 1.2 MB."""
+VIDEO_PACKETS: Final = 2048
+"""Ring size for video: 7.6 s at 270 packets/s (2.5 Mbit/s), about 2.4 MB a layer."""
 AUDIO_PACKETS: Final = 128
 """Ring size for sound: 2.6 s of 20 ms packets."""
-MAX_KEY_PACKETS: Final = 768
-MAX_KEY_BYTES: Final = 1_000_000
-"""What a joining viewer is sent at once, at most: 8 Mbit."""
+MAX_KEY_PACKETS: Final = 1792
+MAX_KEY_BYTES: Final = 2_000_000
+"""What a joining viewer is sent at once, at most: two seconds of OBS at 8 Mbit/s, whose key
+frames come every two and not sooner for any request; six seconds at 2.5 Mbit/s."""
 
 
 class Packet:

@@ -71,9 +71,13 @@ def p256_certificate(directory: Path) -> dict[str, str]:
 class FfmpegCamera:
     """FFmpeg's `whip` muxer in a thread: H.264 without B-frames, Opus, in real time."""
 
-    def __init__(self, url: str, options: dict[str, str]) -> None:
+    def __init__(self, url: str, options: dict[str, str], gop: int = 30, bit_rate: int = 0) -> None:
         self.url = url
         self.options = options
+        self.gop = gop
+        self.bit_rate = bit_rate
+        """Bits a second of a picture full of noise; 0: a plain one that needs few."""
+        self._noise = np.random.default_rng(1).integers(0, 255, (480, 640, 3), np.uint8)
         self.frames = 0
         self.stop = threading.Event()
 
@@ -83,12 +87,19 @@ class FfmpegCamera:
             video = out.add_stream(
                 "libx264",
                 rate=30,
-                options={"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"},
+                options={
+                    "preset": "ultrafast",
+                    "tune": "zerolatency",
+                    "profile": "baseline",
+                    "sc_threshold": "0",
+                },
             )
             sound = out.add_stream("libopus", rate=48_000, layout="stereo")
             assert isinstance(video, VideoStream) and isinstance(sound, AudioStream)
             video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
-            video.gop_size = 30
+            video.gop_size = self.gop
+            if self.bit_rate:
+                video.bit_rate = self.bit_rate
             started = time.monotonic()
             while not self.stop.is_set():
                 self._one_frame(out, video, sound)
@@ -98,6 +109,9 @@ class FfmpegCamera:
         self, out: av.container.OutputContainer, video: VideoStream, sound: AudioStream
     ) -> None:
         pixels = np.full((240, 320, 3), self.frames * 3 % 256, np.uint8)
+        if self.bit_rate:
+            x, y = self.frames * 7 % 200, self.frames * 5 % 140
+            pixels[y : y + 100, x : x + 120] = self._noise[x : x + 100, y : y + 120]
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         picture.pts, picture.time_base = self.frames, fractions.Fraction(1, 30)
         for packet in video.encode(picture):
@@ -118,9 +132,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 
 @contextlib.asynccontextmanager
-async def ffmpeg_camera(server: Server, options: dict[str, str]) -> AsyncIterator[FfmpegCamera]:
+async def ffmpeg_camera(
+    server: Server, options: dict[str, str], *, gop: int = 30, bit_rate: int = 0
+) -> AsyncIterator[FfmpegCamera]:
+    """The camera `encoder` of room `shop`, publishing until the block ends."""
     token = server.token(role=Role.CAMERA, camera="encoder")
-    camera = FfmpegCamera(f"{server.url}/whip/shop/encoder", {"authorization": token, **options})
+    camera = FfmpegCamera(
+        f"{server.url}/whip/shop/encoder", {"authorization": token, **options}, gop, bit_rate
+    )
     running = asyncio.create_task(asyncio.to_thread(camera.run))
     try:
         yield camera
