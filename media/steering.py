@@ -34,6 +34,11 @@ THIN_SPEND_S: Final = 1.0
 """A thinned picture plays at least this long at its full rate before it pauses."""
 THIN_PAUSE_S: Final = 2.0
 """...and pauses at least this long: its return costs everybody on the layer a key frame."""
+PACE_FACTOR: Final = 1.5
+"""A key frame leaves this many times as fast as the link is thought to be: its queue holds
+the rest for a moment, and the picture is there the sooner."""
+REPLAY_PATIENCE_S: Final = 1.0
+"""How long a new source may take to catch up before its choice is thought over."""
 MIN_REPORT_PACKETS: Final = 5
 """A report about fewer shows nothing of what the link carries."""
 RESEND_SHARE: Final = 0.5
@@ -52,6 +57,7 @@ class Steering:
         "_falls_seen",
         "_paid_bytes",
         "_paused_at",
+        "_replaying_since",
         "_reported_seq",
         "_seen_seq",
         "_timer_at",
@@ -72,6 +78,7 @@ class Steering:
         self._falls_seen = 0
         self._paid_bytes = 0
         self._paused_at = 0.0
+        self._replaying_since = 0.0
         self._reported_seq = 0
         self._seen_seq = 0
         self._timer_at: float | None = None
@@ -117,7 +124,13 @@ class Steering:
         spent_bytes = line.payload_bytes - self._paid_bytes
         self._paid_bytes = line.payload_bytes
         track = line.track
-        if track is None or line.state in (LineState.IDLE, LineState.REPLAYING):
+        line.pace_bps = estimate.bps * PACE_FACTOR if estimate.is_known else None
+        if line.state is not LineState.REPLAYING:
+            self._replaying_since = now
+        is_beginning = now - self._replaying_since < REPLAY_PATIENCE_S
+        if track is None or line.state is LineState.IDLE:
+            return
+        if line.state is LineState.REPLAYING and is_beginning:
             return
         if len(track.layers) < 2 and not estimate.is_known:
             return  # one layer and no trouble: nothing to decide, for nearly everybody

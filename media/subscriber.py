@@ -12,6 +12,8 @@ source goes on until the new one can begin with a key frame, so a cut shows no b
 If that key frame comes in the middle of a frame of the old source, the old frame is
 finished first (`FRAME_END_S` at most), so that no receiver is left with half of one.
 A line that its viewer's link cannot carry is paused, always at the end of a frame.
+On a link known to be narrow (`pace_bps`) every new source begins by REPLAYING: its key
+frame is worth half a second of such a link, and a burst of it would be lost.
 
 In the steady state a burst costs one `protect` and one `queue` for each run; everything
 else happens when something changes.
@@ -45,6 +47,12 @@ REPLAY_PORTION: Final = 24
 
 REPLAY_INTERVAL_S: Final = 0.004
 """Between two portions: 55 Mbit/s."""
+
+PACE_BURST_BYTES: Final = 3_000
+"""What a paced replay may send at once."""
+
+PACE_FACTOR: Final = 1.5
+"""A paced replay sends this many times the layer's rate at least, so that it catches up."""
 
 FRESH_REPLAY_BYTES: Final = 300_000
 """A cached key frame with more than this behind it is old: a new one comes sooner to the
@@ -86,6 +94,8 @@ class OutLine:
         "_held_since",
         "_is_resuming",
         "_limiter",
+        "_pace_room",
+        "_paced_at",
         "_port",
         "_replay_next",
         "_rtx_seq",
@@ -104,6 +114,7 @@ class OutLine:
         "layer",
         "line",
         "nacks",
+        "pace_bps",
         "packets",
         "packets_lost",
         "payload_bytes",
@@ -139,6 +150,8 @@ class OutLine:
         self.waiting_since = 0.0
         self.goal: int | None = None
         """Number of the layer it would show if that was sent. Written by its steering."""
+        self.pace_bps: float | None = None
+        """How fast a new source may begin; None: the link is wide. Written by its steering."""
         self.is_paused = False
         """Left out for a while: the viewer's link is too narrow."""
         clock_rate = line.codecs[0].clock_rate
@@ -178,6 +191,8 @@ class OutLine:
         """Where the target begins, while a frame of the old source is being finished."""
         self._held_since = 0.0
         self._is_resuming = False
+        self._pace_room = 0.0
+        self._paced_at = 0.0
 
     # What to show.
 
@@ -243,8 +258,16 @@ class OutLine:
             return
         self.target = None
         self._enter(layer, first, None, first.arrived)
+        if layer.is_video and self.pace_bps is not None:
+            self._start_paced(first)
+            return
         layer.lines.append(self)
         self.state = LineState.LIVE
+
+    def _start_paced(self, first: Packet) -> None:
+        """Send from the ring, in portions, by the relay's timer."""
+        self._replay_next = first.seq
+        self.state = LineState.REPLAYING
 
     def _hold(self, old: Layer, first: Packet, now: float) -> None:
         """Begin the target with `first`, but only when `old` has finished its frame."""
@@ -281,10 +304,9 @@ class OutLine:
             self._enter(target, first, None, first.arrived)
         else:
             self._enter(target, first, newest, now)
-            if now - first.arrived > RECENT_KEY_S:
-                self._replay_next = first.seq
-                self.state = LineState.REPLAYING  # in portions, by the relay's timer
-                return
+        if self.pace_bps is not None or now - first.arrived > RECENT_KEY_S:
+            self._start_paced(first)
+            return
         moved = []
         for packet in target.since(first.seq):
             place = self._moved(
@@ -476,6 +498,8 @@ class OutLine:
             return
         packets = layer.ring.since(self._replay_next)
         portion = packets[:REPLAY_PORTION]
+        if self.pace_bps is not None:
+            portion = self._within_pace(layer, portion, now)
         moved = []
         for packet in portion:
             place = self._moved(
@@ -490,6 +514,21 @@ class OutLine:
         if len(portion) == len(packets):
             layer.lines.append(self)
             self.state = LineState.LIVE
+
+    def _within_pace(self, layer: Layer, packets: list[Packet], now: float) -> list[Packet]:
+        """As many of `packets` as may leave now."""
+        assert self.pace_bps is not None
+        rate = max(self.pace_bps, layer.bitrate_bps * PACE_FACTOR) / 8
+        room = min(self._pace_room + (now - self._paced_at) * rate, PACE_BURST_BYTES)
+        self._paced_at = now
+        portion = []
+        for packet in packets:
+            if room <= 0:
+                break
+            room -= len(packet.payload)
+            portion.append(packet)
+        self._pace_room = room
+        return portion
 
     def handle_timer(self, now: float) -> None:
         """Give up waiting: for the end of a frame, or for a new key frame where an old one
@@ -528,6 +567,11 @@ class OutLine:
             packet = layer.ring.get(found[1]) if layer is not None and found is not None else None
             if packet is None or layer is None:
                 count_drop(self.drops, DropReason.FORGOTTEN)
+                continue
+            if layer is not self.layer and layer.is_video:
+                # The new source began with a key frame: nothing before it is needed, and a
+                # full link that has just been given less must not carry it.
+                count_drop(self.drops, DropReason.OUTDATED)
                 continue
             moved = self._moved(
                 layer, packet.seq, packet.rtp_ts, 0x80 if packet.marker else 0, packet.payload

@@ -21,7 +21,7 @@ from media.rtp.keyframe import picture_ids
 from media.rtp.packet import parse_header
 from media.srtp import PROFILES, SrtpKeys, make_sender
 from media.steering import THIN_PAUSE_S, Steering, want_of
-from media.subscriber import FRAME_END_S, LineState, OutLine
+from media.subscriber import FRAME_END_S, PACE_BURST_BYTES, LineState, OutLine
 from media.track import Layer, Track
 from media.udp import Destination
 from tests.unit.media.test_track import RecordingPort
@@ -245,6 +245,39 @@ def test_resends_stay_within_their_room(bench: Bench) -> None:
     assert bench.line.drops[DropReason.RESEND_LIMIT] >= len(numbers) - 3
 
 
+def test_a_narrow_link_gets_a_key_frame_in_portions(bench: Bench) -> None:
+    live(bench, bench.high, 1.0)
+    bench.sent()
+    bench.line.pace_bps = 240_000.0
+    bench.line.aim(bench.low.layer, 2.0)
+    bench.low.frame(bench.port, 2.0, count=200, key=True)
+    sizes = []
+    now = 2.0
+    while bench.line.state is LineState.REPLAYING:
+        now += 0.01
+        before = bench.line.payload_bytes
+        bench.line.send_replay(now)
+        sizes.append(bench.line.payload_bytes - before)
+    total = sum(sizes)
+    assert max(sizes[2:]) <= 400
+    assert now - 2.0 == pytest.approx((total - PACE_BURST_BYTES) * 8 / 240_000, rel=0.1)
+    bench.low.frame(bench.port, now + 0.03)
+    packets = bench.sent()
+    assert len(packets) == 203
+    assert_seamless(packets)
+
+
+def test_what_came_before_a_key_frame_is_not_resent(bench: Bench) -> None:
+    live(bench, bench.high, 1.0)
+    old = [p[0] for p in bench.sent()]
+    bench.line.aim(bench.low.layer, 2.0)
+    bench.low.frame(bench.port, 2.0, key=True)
+    new = [p[0] for p in bench.sent()]
+    bench.line.resend([*old, *new], 2.1)
+    assert len(bench.sent()) == len(new)
+    assert bench.line.drops == {DropReason.OUTDATED: len(old)}
+
+
 def test_a_link_below_the_lowest_layer_gets_pauses(bench: Bench) -> None:
     steering = Steering(bench.line, [])
     bench.track.layers.remove(bench.high.layer)
@@ -259,6 +292,7 @@ def test_a_link_below_the_lowest_layer_gets_pauses(bench: Bench) -> None:
         asked = bool(bench.low.layer.waiting)
         bench.low.frame(bench.port, now, count=12, key=asked)
         bench.low.layer.bitrate_bps = 200_000
+        bench.line.send_replay(now)
         if i % 3 == 0:
             steering.estimate.bps = 60_000.0
             steering.handle_timer(now)
