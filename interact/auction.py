@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from copy import copy
 from typing import Final, NamedTuple, assert_never
 
 import msgspec
@@ -119,6 +120,14 @@ class Lot:
         for event in iterator:
             lot.apply(event)
         return lot
+
+    def fork(self) -> Lot:
+        """An independent copy, to try decisions on."""
+        twin = copy(self)
+        twin._hidden = dict(self._hidden)
+        twin._receipts = dict(self._receipts)
+        twin._shown = deque(self._shown, maxlen=SHOWN_BIDS)
+        return twin
 
     # -- commands: decide, change nothing ------------------------------------------
 

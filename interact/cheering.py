@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from interact.limits import TokenBuckets
@@ -12,6 +13,9 @@ TAPS_PER_S: Final = 30
 
 MAX_KINDS: Final = 32
 MAX_TEAMS: Final = 32
+
+_BETWEEN: Final = "\x1f"
+"""Between team and kind in a counter's name; neither can hold a control character."""
 
 
 class Cheers:
@@ -40,3 +44,16 @@ class Cheers:
                 kinds = self.by_team.setdefault(team, {})
                 kinds[kind] = kinds.get(kind, 0) + counted
         return counted
+
+    def hear(self, totals: Mapping[str, int]) -> None:
+        """Take in what all workers counted together, by `counter_name`."""
+        for name, total in totals.items():
+            team, _, kind = name.rpartition(_BETWEEN)
+            kinds = self.by_team.setdefault(team, {}) if team else self.by_kind
+            # Own taps are shown before they were added up: never go back.
+            kinds[kind] = max(total, kinds.get(kind, 0))
+
+
+def counter_name(kind: str, team: str | None = None) -> str:
+    """The shared counter of a kind, or of a kind within a team."""
+    return kind if team is None else f"{team}{_BETWEEN}{kind}"

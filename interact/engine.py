@@ -142,14 +142,15 @@ class SharedEngine(Engine, Protocol):
         self,
         on_records: RecordListener,
         on_told: Callable[[str, bytes], None],
-        on_resync: Callable[[], None],
+        on_resync: Callable[[str | None], None],
         on_data_lost: Callable[[], None],
     ) -> None:
         """Hear of every append, before its publications; call this before `start`.
 
         `on_records` gets the records of one append, of any worker, in the order of each
         stream. `on_told` gets a room and what a worker said by `tell`. `on_resync`:
-        records may have been missed, or a room is new: look at the streams again.
+        look at the streams of this room again, which is new here; of all rooms (None)
+        after an outage.
         `on_data_lost`: the store forgot what was published; positions mean nothing now.
         """
         ...

@@ -89,7 +89,7 @@ class RedisEngine:
         self._is_closed = True
         self._count = 0
         self._outages = 0
-        self._on_resync: Callable[[], None] | None = None
+        self._on_resync: Callable[[str | None], None] | None = None
         self._on_data_lost: Callable[[], None] | None = None
         self._writer = RedisWriter(
             self.worker, self._database, self._feed, self._servers_by, self._room
@@ -101,7 +101,7 @@ class RedisEngine:
         self,
         on_records: RecordListener,
         on_told: Callable[[str, bytes], None],
-        on_resync: Callable[[], None],
+        on_resync: Callable[[str | None], None],
         on_data_lost: Callable[[], None],
     ) -> None:
         """As SharedEngine.follow."""
@@ -200,7 +200,7 @@ class RedisEngine:
                     await asyncio.sleep(RETRY_S)
             log.warning("redis back address=%s", self._address.shown)
             if self._on_resync is not None:
-                self._on_resync()
+                self._on_resync(None)
 
     async def _reconnect(self) -> None:
         servers = await self._connect()
@@ -298,7 +298,7 @@ class RedisEngine:
         with contextlib.suppress(LinkLost):  # then the resync after the outage finds it
             await self._room(name)
             if self._on_resync is not None:
-                self._on_resync()
+                self._on_resync(name)
 
     async def _ask(self, room: str, commands: list[list[Argument]]) -> list[Reply]:
         """Replies about one room. Raises EngineUnavailable."""

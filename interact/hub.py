@@ -15,13 +15,14 @@ Presence is the set of active readers of a `room:` channel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from interact import commands
 from interact.channels import Namespace, parse_channel
 from interact.engine import Publication
+from interact.fleet import Person
 from interact.frames import encode_text
 from interact.outbox import Outbox
 from interact.protocol import Role
@@ -94,6 +95,12 @@ class Hub:
         self.stats = HubStats()
         self.on_presence_change: Callable[[str, int], None] | None = None
         """Called with a room and its number of distinct viewers whenever that changes."""
+        self.on_came: Callable[[Person], None] | None = None
+        """Called for each connection that enters a `room:` channel."""
+        self.on_left: Callable[[str, str], None] | None = None
+        """Called with room and client when it leaves."""
+        self.elsewhere: Callable[[str], list[Person]] | None = None
+        """Gives a room's connections at other workers, who count as present too."""
         self._channels: dict[str, _Channel] = {}
         self._congested: set[Member] = set()
         self._join_leave = join_leave
@@ -228,20 +235,35 @@ class Hub:
         """A PresenceResult: everybody in the channel, by client id."""
         state = self._channels.get(channel)
         members = [*state.writers, *state.skipping] if state is not None else []
-        people = b",".join(b'"%b":%b' % (m.client.encode(), _info(m)) for m in members)
-        return b'{"presence":{%b}}' % people
+        people = [(m.client, _info(m)) for m in members]
+        people += [(person.client, _info_of(person)) for person in self._elsewhere(channel)]
+        listed = b",".join(b'"%b":%b' % (client.encode(), info) for client, info in people)
+        return b'{"presence":{%b}}' % listed
 
     def presence_stats(self, channel: str) -> bytes:
         """A PresenceStatsResult: connections, and distinct identities."""
         state = self._channels.get(channel)
         clients = len(state.writers) + len(state.skipping) if state is not None else 0
-        users = len(state.users) if state is not None else 0
-        return b'{"num_clients":%d,"num_users":%d}' % (clients, users)
+        users = state.users if state is not None else {}
+        others = self._elsewhere(channel)
+        strangers = {person.identity for person in others} - users.keys()
+        return b'{"num_clients":%d,"num_users":%d}' % (
+            clients + len(others),
+            len(users) + len(strangers),
+        )
+
+    def _elsewhere(self, channel: str) -> list[Person]:
+        word, _, room = channel.partition(":")
+        return self.elsewhere(room) if self.elsewhere and word == Namespace.ROOM else []
 
     def viewers(self, room: str) -> int:
-        """Distinct identities with the role viewer that are connected to the room."""
+        """Distinct identities with the role viewer that are connected to the room here."""
+        return len(self.viewer_names(room))
+
+    def viewer_names(self, room: str) -> Collection[str]:
+        """Who they are."""
         state = self._channels.get(f"{Namespace.ROOM}:{room}")
-        return len(state.viewers) if state is not None else 0
+        return state.viewers.keys() if state is not None else ()
 
     # --- helpers ---------------------------------------------------------------------
 
@@ -297,6 +319,10 @@ class Hub:
         if caller is None:
             return
         state.users[caller.identity] += 1
+        if self.on_came is not None:
+            self.on_came(
+                Person(state.room, member.client, caller.identity, caller.name, caller.role)
+            )
         if caller.role is Role.VIEWER:
             state.viewers[caller.identity] += 1
             if state.viewers[caller.identity] == 1:
@@ -307,12 +333,22 @@ class Hub:
         if caller is None:
             return
         _decrement(state.users, caller.identity)
+        if self.on_left is not None:
+            self.on_left(state.room, member.client)
         if caller.role is Role.VIEWER and _decrement(state.viewers, caller.identity):
             self._viewers_changed(state)
 
     def _viewers_changed(self, state: _Channel) -> None:
         if self.on_presence_change is not None:
             self.on_presence_change(state.room, len(state.viewers))
+
+
+def _info_of(person: Person) -> bytes:
+    """As `_info`, of somebody at another worker."""
+    info = {"name": person.name, "role": person.role}
+    return commands.encode_object(
+        {"client": person.client, "user": person.identity, "conn_info": info}
+    )
 
 
 def _decrement(counter: Counter[str], key: str) -> bool:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
 from interact.auction import Lot, Receipt, Refusal
 from interact.deadlines import Deadlines
-from interact.engine import Conflict, Engine, EngineUnavailable, NewRecord
+from interact.engine import Conflict, Engine, EngineUnavailable, NewRecord, Record
 from interact.limits import TokenBuckets
-from interact.lot_desk import LotDesk, LotFile, busy, durable, lot_stream
-from interact.lot_events import BidKind, LotCreated, encode_event, kind_of
+from interact.lot_desk import LotDesk, LotFile, Overtaken, busy, durable, lot_stream
+from interact.lot_events import BidKind, LotCreated, LotOpened, decode_event, encode_event, kind_of
 from interact.lot_messages import publications
 from interact.protocol import Reason, Refused, Role
 from interact.requests import (
@@ -50,7 +50,11 @@ SHOWN_LOTS: Final = 50
 RETRY_MS: Final = 250
 """Before a lot whose ledger could not be written or read is looked at again."""
 
-_SNAPSHOT_TRIES: Final = 3
+PATIENCE_S: Final = 2.0
+"""How long a decision that other workers keep overtaking is made again."""
+
+_SNAPSHOT_TRIES: Final = 10
+_OPENED: Final = "lot.opened"
 
 BIDDERS: Final = frozenset({Role.VIEWER, Role.HOST, Role.DIRECTOR, Role.MODERATOR, Role.ADMIN})
 AUCTIONEERS: Final = frozenset({Role.HOST, Role.ADMIN})
@@ -107,26 +111,36 @@ class LotCalls:
         *,
         bids_per_s: float = BIDS_PER_S,
         bid_burst: int = BID_BURST,
+        is_shared: bool = False,
     ) -> None:
         self._engine = engine
         self._rooms = rooms
         self._clock = clock
         self._limits = TokenBuckets(bids_per_s, bid_burst)
-        self._desk = LotDesk(engine, on_lost=self._on_lost, on_over=self._on_over)
+        self._desk = LotDesk(
+            engine, on_lost=self._on_lost, on_over=self._on_over, is_shared=is_shared
+        )
         self._deadlines = Deadlines(clock, self._on_due)
         self._tasks: set[asyncio.Task[None]] = set()
         self.handlers: dict[str, Handler] = {
             "lot.create": self._create,
-            "lot.start": self._start,
-            "lot.cancel": self._cancel,
-            "lot.state": self._state,
+            "lot.start": _again(self._start),
+            "lot.cancel": _again(self._cancel),
+            "lot.state": _again(self._state),
             "bid.place": self._place,
             "bid.max": self._max,
         }
 
     async def start(self) -> None:
         """Take up the lots that are not over; hammer those whose time passed meanwhile."""
-        for stream in await self._engine.streams("lot:"):
+        await self.catch_up(None)
+        self._deadlines.start()
+
+    async def catch_up(self, only_room: str | None) -> None:
+        """Look at the lots of one room, or of all, again: something may have been missed."""
+        self._desk.retire(only_room)
+        prefix = "lot:" if only_room is None else lot_stream(only_room, "")
+        for stream in await self._engine.streams(prefix):
             _, room_name, lot = stream.split(":", 2)
             room = self._rooms.get(room_name)
             if room is None:
@@ -135,13 +149,24 @@ class LotCalls:
             room.lots[lot] = None
             if lot not in room.log.closed:
                 await self._take_up(room, stream)
-        self._deadlines.start()
+
+    def hear(self, room: Room, records: Sequence[Record]) -> None:
+        """Take in what any worker has stored of a lot of this room."""
+        _, _, lot = records[0].stream.split(":", 2)
+        room.lots.setdefault(lot, None)
+        room.has_seen(records[-1].at_ms)
+        self._desk.hear(records)
+        for record in records:
+            if record.kind == _OPENED:
+                event = decode_event(record.data)
+                assert isinstance(event, LotOpened)
+                self._deadlines.arm(event.ends_at, record.stream)
 
     async def _take_up(self, room: Room, stream: str) -> None:
         try:
             file = await self._desk.find(stream)
-        except Refused as refused:
-            log.error("lot not taken up stream=%s reason=%s", stream, refused.reason)
+        except (Refused, Overtaken) as refused:
+            log.error("lot not taken up stream=%s reason=%s", stream, refused)
             return
         room.has_seen(file.lot.last_at)
         deadline = file.lot.next_deadline()
@@ -177,7 +202,7 @@ class LotCalls:
         except (Conflict, EngineUnavailable):
             raise busy() from None
         self._desk.add(Lot(created))
-        room.lots[created.lot] = None
+        room.lots.setdefault(created.lot, None)
         return _encode(LotReply(created.lot))
 
     async def _start(self, caller: Caller, params: bytes) -> bytes:
@@ -219,7 +244,7 @@ class LotCalls:
             snapshot = file.snapshot(caller.identity)
             try:
                 await file.settled()
-            except Refused:
+            except (Refused, Overtaken):
                 continue  # what it showed never came to be: look again
             return bytes(snapshot)
         raise busy()
@@ -233,7 +258,7 @@ class LotCalls:
             try:
                 for file in files:
                     await file.settled()
-            except Refused:
+            except (Refused, Overtaken):
                 continue
             return snapshots
         raise busy()
@@ -252,19 +277,46 @@ class LotCalls:
     async def _place(self, caller: Caller, params: bytes) -> bytes:
         self._check_bidder(caller)
         wish = parse(_read_place, params)
-        return await self._bid(caller, wish.lot, BidKind.OPEN, wish.amount, check_key(wish.key))
+        return await self._bid_again(
+            caller, wish.lot, BidKind.OPEN, wish.amount, check_key(wish.key)
+        )
 
     async def _max(self, caller: Caller, params: bytes) -> bytes:
         self._check_bidder(caller)
         wish = parse(_read_max, params)
-        return await self._bid(caller, wish.lot, BidKind.MAX, wish.max, check_key(wish.key))
+        return await self._bid_again(caller, wish.lot, BidKind.MAX, wish.max, check_key(wish.key))
+
+    async def _bid_again(
+        self, caller: Caller, lot_id: str, kind: BidKind, amount: int, key: str
+    ) -> bytes:
+        """Bid until no other worker is faster; the rate limit counts it once."""
+        is_charged = False
+
+        def charge(room: Room) -> None:
+            nonlocal is_charged
+            who, now = (room.name, caller.identity), room.now()
+            if not is_charged and not self._limits.take(who, now):
+                raise Refused(
+                    Reason.RATE_LIMITED,
+                    "too many bids at once",
+                    retry_after_ms=self._limits.retry_after_ms(who, now),
+                )
+            is_charged = True
+
+        return await _until_settled(lambda: self._bid(caller, lot_id, kind, amount, key, charge))
 
     def _check_bidder(self, caller: Caller) -> None:
         if caller.role not in BIDDERS:
             raise Refused(Reason.NOT_ALLOWED, f"a {caller.role} token cannot bid")
 
     async def _bid(
-        self, caller: Caller, lot_id: str, kind: BidKind, amount: int, key: str
+        self,
+        caller: Caller,
+        lot_id: str,
+        kind: BidKind,
+        amount: int,
+        key: str,
+        charge: Callable[[Room], None],
     ) -> bytes:
         room = self._rooms.get(caller.room)
         if room is None or lot_id not in room.lots:
@@ -282,17 +334,11 @@ class LotCalls:
             if remembered[:2] != (kind, amount):
                 raise Refused(Reason.BAD_KEY, "this key was used for another bid")
             raise _refused(remembered[2])
-        now = room.now()
-        if not self._limits.take((room.name, identity), now):
-            raise Refused(
-                Reason.RATE_LIMITED,
-                "too many bids at once",
-                retry_after_ms=self._limits.retry_after_ms((room.name, identity), now),
-            )
-        event = lot.bid(now, identity, caller.shown_name, kind, amount, key)
+        charge(room)
+        event = lot.bid(room.now(), identity, caller.shown_name, kind, amount, key)
         if isinstance(event, Refusal):
-            file.remember_refusal(identity, key, kind, amount, event)
             await file.settled()
+            file.remember_refusal(identity, key, kind, amount, event)
             raise _refused(event)
         await durable(self._desk.commit(file, event))
         return _encode(BidReply(event.seq, event.price, event.leader, event.ends_at))
@@ -314,6 +360,8 @@ class LotCalls:
                 self._deadlines.arm(deadline, stream)
                 return
             await durable(self._desk.commit(file, event))
+        except Overtaken:  # perhaps by another worker's hammer: look once more
+            self._deadlines.arm(self._clock(), stream)
         except Refused as refused:
             if refused.reason is Reason.BUSY:
                 self._deadlines.arm(self._clock() + RETRY_MS, stream)
@@ -337,6 +385,27 @@ class LotCalls:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _again(handler: Handler) -> Handler:
+    """The handler, called until nobody was faster."""
+
+    async def handle(caller: Caller, params: bytes) -> bytes:
+        return await _until_settled(lambda: handler(caller, params))
+
+    return handle
+
+
+async def _until_settled(decide: Callable[[], Awaitable[bytes]]) -> bytes:
+    """Decide again whenever another worker was faster. Refused with BUSY after `PATIENCE_S`."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + PATIENCE_S
+    while True:
+        try:
+            return await decide()
+        except Overtaken:
+            if loop.time() >= give_up_at:
+                raise busy() from None
 
 
 def _refused(refusal: Refusal) -> Refused:

@@ -7,12 +7,17 @@ and lets a restart skip that stream. Lost, it costs one read.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
-from interact.engine import Conflict, Engine, EngineUnavailable, NewRecord
+from interact.engine import Conflict, Engine, EngineUnavailable, NewRecord, Record
 from interact.protocol import Reason, Refused, RoomId
+
+_TRIES: Final = 5
+"""Appends of one event; each failure means that another worker's event was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +80,44 @@ class RoomLog:
 
     async def load(self) -> None:
         """Read what the ledger has beyond what is known here."""
-        for record in await self._engine.read(self._stream, self._version):
-            self._apply(_decoder.decode(record.data))
+        self.hear(await self._engine.read(self._stream, self._version))
+
+    def hear(self, records: Sequence[Record]) -> None:
+        """Take in stored records, of whatever worker, that are news."""
+        for record in records:
+            if record.version == self._version + 1:
+                self._apply(_decoder.decode(record.data))
 
     async def create(self, event: RoomCreated) -> None:
         """Make the room exist; another call that was faster is as good."""
         async with self._lock:
-            if self.info is None:
-                await self._append(event)
+            for _ in range(_TRIES):
+                if self.info is not None or await self._append(event):
+                    return
+        raise Refused(Reason.BUSY, "the ledger is busy, try again")
 
     async def append(self, event: RoomEvent) -> None:
         """Store one event. Refused with BUSY where nothing could be written."""
         async with self._lock:
-            await self._append(event)
+            for _ in range(_TRIES):
+                if await self._append(event):
+                    return
+        raise Refused(Reason.BUSY, "the ledger is busy, try again")
 
-    async def _append(self, event: RoomEvent) -> None:
+    async def _append(self, event: RoomEvent) -> bool:
+        """False where another worker's event came first; it is known then."""
         record = NewRecord(str(event.__struct_config__.tag), event.at, msgspec.json.encode(event))
         try:
-            await self._engine.append(self._stream, self._version, [record])
-        except (Conflict, EngineUnavailable) as error:
+            version = await self._engine.append(self._stream, self._version, [record])
+        except Conflict:
+            await self._reload()
+            return False
+        except EngineUnavailable as error:
             await self._reload()
             raise Refused(Reason.BUSY, "the ledger is busy, try again") from error
-        self._apply(event)
+        if self._version < version:  # else it was heard before it was answered
+            self._apply(event)
+        return True
 
     async def _reload(self) -> None:
         try:

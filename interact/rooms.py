@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from interact.engine import Engine, EngineUnavailable, Outgoing
+from interact.engine import Engine, EngineUnavailable, Outgoing, Record, SharedEngine
 from interact.lot_calls import BID_BURST, BIDS_PER_S, Handler, LotCalls
+from interact.others import Others
 from interact.protocol import (
     Channel,
     Reason,
@@ -28,7 +29,7 @@ from interact.protocol import (
 from interact.requests import CheerTapParams, check_text, parse, reader
 from interact.room import Caller, Clock, Room
 from interact.room_board import CameraState
-from interact.room_log import RoomConfigured, RoomCreated, RoomInfo, RoomLog
+from interact.room_log import RoomConfigured, RoomCreated, RoomInfo, RoomLog, room_stream
 from interact.ticker import Ticker
 
 __all__ = ["Caller", "Clock", "RoomInfo", "RoomService", "TickListener"]
@@ -70,7 +71,8 @@ class RoomService:
     """Every room of this server. Use from one event loop only.
 
     `engine` is started and closed by its owner, before `start` and after `close`.
-    `clock` gives Unix milliseconds. `on_tick` is called on the loop.
+    `clock` gives Unix milliseconds. `on_tick` is called on the loop. `shared` is the engine
+    once more where other workers serve the same rooms.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class RoomService:
         default_open: bool = True,
         bids_per_s: float = BIDS_PER_S,
         bid_burst: int = BID_BURST,
+        shared: SharedEngine | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -89,10 +92,21 @@ class RoomService:
         self._default_open = default_open
         self._rooms: dict[str, Room] = {}
         self._lots = LotCalls(
-            engine, self._rooms, clock, bids_per_s=bids_per_s, bid_burst=bid_burst
+            engine,
+            self._rooms,
+            clock,
+            bids_per_s=bids_per_s,
+            bid_burst=bid_burst,
+            is_shared=shared is not None,
         )
         self._ticker = Ticker(self._send_tick, self._has_viewers)
         self._notices: set[asyncio.Task[None]] = set()
+        self.others: Others | None = None
+        if shared is not None:
+            self.others = Others(shared, self._room_now, self._hear_totals, self._catch_up)
+            shared.follow(
+                self._take_in, self.others.crew.hear, self.others.resynced, self.others.data_lost
+            )
         self._handlers: dict[str, Handler] = {
             "clock.now": self._clock_now,
             "room.state": self._room_state,
@@ -105,16 +119,52 @@ class RoomService:
 
         Raises EngineUnavailable where the ledger cannot be read.
         """
-        for stream in await self._engine.streams("room:"):
-            room = self._room(RoomId(stream.removeprefix("room:")))
-            await room.log.load()
-            room.has_seen(room.log.last_at)
+        await self._load_rooms(None)
         await self._lots.start()
         self._ticker.start()
+        if self.others is not None:
+            self.others.start()
+
+    async def _load_rooms(self, only: str | None) -> None:
+        streams = await self._engine.streams("room:" if only is None else room_stream(only))
+        for stream in streams:
+            name = stream.removeprefix("room:")
+            if only is not None and name != only:
+                continue
+            room = self._room(RoomId(name))
+            await room.log.load()
+            room.has_seen(room.log.last_at)
+            if self.others is not None:
+                room.board.cheers.hear(await self.others.totals(name))
+
+    async def _catch_up(self, room: str | None) -> None:
+        """Look at one room, or all of them, again."""
+        await self._load_rooms(room)
+        await self._lots.catch_up(room)
+
+    def _take_in(self, records: Sequence[Record]) -> None:
+        """Records of some stream that any worker has just stored."""
+        word, name = records[0].stream.split(":", 2)[:2]
+        if word == "room":
+            room = self._room(RoomId(name))
+            room.log.hear(records)
+            room.has_seen(room.log.last_at)
+        elif word == "lot":
+            self._lots.hear(self._room(RoomId(name)), records)
+
+    def _hear_totals(self, name: str, totals: Mapping[str, int]) -> None:
+        """What all workers counted together."""
+        self._room(RoomId(name)).board.cheers.hear(totals)
+        self._ticker.changed(name)
+
+    def _room_now(self, name: str) -> int:
+        return self._room(RoomId(name)).now()
 
     async def close(self) -> None:
         """Stop the timers; what was accepted is finished first."""
         self._ticker.stop()
+        if self.others is not None:
+            await self.others.close()
         await self._lots.close()
         while self._notices:
             await asyncio.wait(self._notices)
@@ -239,6 +289,8 @@ class RoomService:
         counted = room.board.cheers.tap(room.now(), caller.identity, tap.kind, tap.count, tap.team)
         if counted:
             self._ticker.changed(room.name)
+            if self.others is not None:
+                self.others.count(room.name, tap.kind, tap.team, counted)
         return _encode({"counted": counted})
 
     # -- notices from the media side ----------------------------------------------------
@@ -280,6 +332,9 @@ class RoomService:
         if event is None:
             return
         self._ticker.wake(room.name)
+        if self.others is not None:
+            self.others.herald.notice(room.name, channel or room_channel(room.name), event)
+            return
         # Called now, so that notices keep their order; the task only hears how it went.
         publishing = self._engine.publish([Outgoing(channel or room_channel(room.name), event)])
         task = asyncio.ensure_future(self._hear(publishing, room.name))

@@ -11,24 +11,30 @@ from starlette.types import ASGIApp
 
 from interact.bus import Bus
 from interact.engine_embedded import EmbeddedEngine
+from interact.engine_redis import RedisEngine
+from interact.redis_link import RedisError
 from interact.rooms import RoomService
 from server import errors
 from server.auth import Tokens, load_or_create_secret
 from server.bridge import Bridge
 from server.children import WebChild
+from server.config import ConfigError
 from server.cors import Cors
 from server.guard import Guard
 from server.media_client import MediaPool, MediaWorker
 from server.metrics import Metrics
 from server.routes import health, pages, rooms, signaling, tokens
 from server.services import Services
+from server.siblings import Siblings
 from server.ws import token_checker
 
 STATIC: Final = Path(__file__).resolve().parent / "static"
 VERSION: Final = "1"
 """Of the HTTP interface; the path says it too."""
 
-_ENGINE_GAUGES: Final = frozenset({"waiting", "channels_in_memory"})
+_ENGINE_GAUGES: Final = frozenset(
+    {"waiting", "channels_in_memory", "up", "weak_durability", "clock_error_us"}
+)
 _ROOM_GAUGES: Final = frozenset({"rooms", "lots_active", "lots_idle"})
 
 _DESCRIPTION: Final = """\
@@ -43,16 +49,28 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _engine(settings: WebChild) -> tuple[EmbeddedEngine | RedisEngine, RedisEngine | None]:
+    """The engine, and once more where it is shared. Raises ConfigError."""
+    if settings.redis is None:
+        return EmbeddedEngine(Path(settings.data)), None
+    try:
+        shared = RedisEngine(settings.redis, allow_weak_durability=settings.allow_weak_durability)
+    except RedisError as error:
+        raise ConfigError("redis", "the address given", str(error)) from None
+    return shared, shared
+
+
 def build_services(settings: WebChild) -> Services:
     """Every object of a web worker, wired; nothing runs yet. Raises ConfigError."""
     data = Path(settings.data)
     secrets = Tokens(load_or_create_secret(data))
     metrics = Metrics()
     media = MediaPool([MediaWorker(peer, settings.control_secret) for peer in settings.media])
-    engine = EmbeddedEngine(data)
+    engine, shared = _engine(settings)
     service = RoomService(
         engine,
-        clock=unix_ms,
+        clock=unix_ms if shared is None else shared.clock,
+        shared=shared,
         on_tick=lambda channel, tick: bus.hub.publish_tick(channel, tick),
         default_open=settings.open_rooms,
     )
@@ -70,6 +88,7 @@ def build_services(settings: WebChild) -> Services:
         rooms=service,
         bus=bus,
         media=media,
+        siblings=Siblings(settings.index, settings.peers, settings.control_secret, settings.cert),
         bridge=bridge,
         metrics=metrics,
     )

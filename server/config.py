@@ -256,7 +256,13 @@ class Settings:
     redis: str | None = _option(
         None,
         Option(_redis, "redis://HOST:PORT/DB, rediss://… or unix://PATH",
-               "shared engine for more than one web worker (not in this version yet)", "URL",
+               "ledger and channels in Redis 7 or Valkey, for several web workers", "URL",
+               commands=_WITH_NETWORK | {"verify"}),
+    )  # fmt: skip
+    allow_weak_durability: bool = _option(
+        False,
+        Option(_switch, "true or false",
+               "accept a Redis that may lose acknowledged bids when it dies",
                commands=_WITH_NETWORK),
     )  # fmt: skip
     web_workers: int = _option(
@@ -436,13 +442,7 @@ def _hide_secret(name: str, given: object) -> object:
 
 
 def _check_together(settings: Settings) -> None:
-    if settings.redis is not None:
-        raise ConfigError(
-            "redis",
-            str(_hide_secret("redis", settings.redis)),
-            "the Redis engine is not in this version yet; leave it out to use the embedded one",
-        )
-    if settings.web_workers > 1:
+    if settings.web_workers > 1 and settings.redis is None:
         raise ConfigError(
             "web-workers",
             str(settings.web_workers),

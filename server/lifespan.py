@@ -21,12 +21,30 @@ async def running(services: Services) -> AsyncIterator[None]:
     """Everything is started inside and stopped after."""
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(services.media.close)
+        stack.push_async_callback(services.siblings.close)
         await services.engine.start(services.bus.hub.publish)
         stack.push_async_callback(services.engine.close)
         await services.rooms.start()
         stack.push_async_callback(services.rooms.close)
-        services.bus.hub.on_presence_change = services.bridge.bus_viewers
+        _count_viewers(services)
         await services.bridge.start()
         stack.push_async_callback(services.bridge.stop)
         stack.push_async_callback(services.bus.close, BUS_CLOSE_S)
         yield
+
+
+def _count_viewers(services: Services) -> None:
+    """The hub's people, those at other workers included, become the bridge's count."""
+    hub, bridge, others = services.bus.hub, services.bridge, services.rooms.others
+    if others is None:
+        hub.on_presence_change = bridge.bus_viewers
+        return
+    fleet = others.crew.fleet
+
+    def recount(room: str, _own: int = 0) -> None:
+        bridge.bus_viewers(room, fleet.viewers(room, hub.viewer_names(room)))
+
+    hub.on_presence_change = recount
+    hub.on_came, hub.on_left = others.crew.came, others.crew.left
+    hub.elsewhere = fleet.people
+    others.on_people = recount

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from interact.bus import Bus
 from interact.engine_embedded import EmbeddedEngine
+from interact.engine_redis import RedisEngine
 from interact.protocol import Reason, Role, RoomId, is_room_name
 from interact.rooms import Caller, RoomService
 from server.auth import OPENS_ROOM, Action, Grant, Tokens, bearer_of, require
@@ -19,6 +20,7 @@ from server.children import WebChild
 from server.errors import RequestError
 from server.media_client import MediaPool
 from server.metrics import Metrics
+from server.siblings import Siblings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,11 @@ class Services:
     settings: WebChild
     static: Path
     tokens: Tokens
-    engine: EmbeddedEngine
+    engine: EmbeddedEngine | RedisEngine
     rooms: RoomService
     bus: Bus
     media: MediaPool
+    siblings: Siblings
     bridge: Bridge
     metrics: Metrics
 

@@ -29,7 +29,7 @@ import server
 from server.addresses import people_addresses
 from server.auth import load_or_create_secret
 from server.backoff import Backoff
-from server.children import ChildSettings, DemoChild, MediaChild, MediaPeer, WebChild
+from server.children import ChildSettings, DemoChild, MediaChild, MediaPeer, WebChild, WebPeer
 from server.children.runtime import EXIT_FATAL
 from server.config import Settings
 from server.logs import log, setup_logging
@@ -63,6 +63,7 @@ class Child:
         self._backoff = Backoff()
         self._process: asyncio.subprocess.Process | None = None
         self._fatal_message = ""
+        self._has_served = False  # then what stops it now will pass: try again
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -71,7 +72,7 @@ class Child:
             code = await self._live_once()
             if self._stopping.is_set():
                 return
-            if code == EXIT_FATAL and self._fatal_message:
+            if code == EXIT_FATAL and self._fatal_message and not self._has_served:
                 self._on_fatal(self._fatal_message)
                 return
             delay_s = self._backoff.ended(time.monotonic())
@@ -82,6 +83,7 @@ class Child:
                 how=_how_it_ended(code),
                 restart_in_s=delay_s,
                 failures=self._backoff.failures,
+                **({"why": self._fatal_message} if code == EXIT_FATAL else {}),
             )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
@@ -160,6 +162,7 @@ class Child:
         match message.get("event"):
             case "ready":
                 self._backoff.started(time.monotonic())
+                self._has_served = True
                 self.ready.set()
                 assert self._process is not None
                 log("child.ready", child=self.spec.name, pid=self._process.pid)
@@ -201,6 +204,7 @@ class Supervisor:
                 port = settings.media_port + index if settings.media_port else 0
                 udp = undo.enter_context(bind_media(settings.host, port))
                 self._media.append((udp, undo.enter_context(listen_control())))
+            self._web = [undo.enter_context(listen_control()) for _ in range(settings.web_workers)]
             self._addresses = people_addresses(settings.host, settings.public_ip)
             self._certificate = certificate_for(settings, data, self._addresses)
             self._undo = undo.pop_all()
@@ -208,7 +212,8 @@ class Supervisor:
         self._control_secret = secrets.token_urlsafe(32)
         self._stop = asyncio.Event()
         self._fatal: str | None = None
-        self._servers = [self._child(spec) for spec in [*self._media_specs(), self._web_spec(0)]]
+        web = map(self._web_spec, range(settings.web_workers))
+        self._servers = [self._child(spec) for spec in [*self._media_specs(), *web]]
         self._demo = [self._child(self._demo_spec())] if with_demo else []
 
     @property
@@ -328,6 +333,10 @@ class Supervisor:
             MediaPeer(index, control.getsockname()[1], udp.getsockname()[1])
             for index, (udp, control) in enumerate(self._media)
         )
+        private = self._web[index]
+        siblings = tuple(
+            WebPeer(number, sock.getsockname()[1]) for number, sock in enumerate(self._web)
+        )
         cert, key = self._certificate or (None, None)
         return ChildSpec(
             name,
@@ -336,8 +345,13 @@ class Supervisor:
                 name=name,
                 status_fd=status_fd,
                 log_level=settings.log_level,
+                index=index,
                 http_fd=self._http.fileno(),
+                private_fd=private.fileno(),
+                peers=siblings,
                 data=self._data,
+                redis=settings.redis,
+                allow_weak_durability=settings.allow_weak_durability,
                 media=peers,
                 control_secret=self._control_secret,
                 allow_origin=settings.allow_origin,
@@ -348,7 +362,7 @@ class Supervisor:
                 cert=str(cert) if cert else None,
                 key=str(key) if key else None,
             ),
-            (self._http.fileno(), self._lock.fd),
+            (self._http.fileno(), private.fileno(), self._lock.fd),
         )
 
     def _demo_spec(self) -> ChildSpec:

@@ -29,11 +29,26 @@ class MediaPeer(msgspec.Struct, frozen=True):
     media_port: int
 
 
+class WebPeer(msgspec.Struct, frozen=True):
+    """One web worker, as the others see it: its private listener on this machine."""
+
+    index: int
+    port: int
+
+
 class WebChild(ChildSettings, frozen=True, kw_only=True):
     """Settings of a web worker. Paths are absolute."""
 
+    index: int
     http_fd: int
+    private_fd: int
+    """A loopback listener of this worker alone, where the others ask for its figures."""
+    peers: tuple[WebPeer, ...]
+    """Every web worker, this one included."""
     data: str
+    redis: str | None
+    """Address of the shared engine; None is the embedded one."""
+    allow_weak_durability: bool
     media: tuple[MediaPeer, ...]
     control_secret: str
     allow_origin: tuple[str, ...]

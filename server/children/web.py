@@ -11,6 +11,7 @@ from typing import Any, Final
 import uvicorn
 
 from interact.ledger_file import DataDirectoryError
+from interact.redis_link import RedisError
 from server.app import build_services, create_app
 from server.children import WebChild
 from server.children.runtime import Fatal, Runtime, run_child
@@ -41,6 +42,11 @@ async def _main(settings: WebChild, runtime: Runtime) -> None:
         raise Fatal(str(error)) from None
     listener = socket.socket(fileno=settings.http_fd)
     listener.set_inheritable(False)
+    private = socket.socket(fileno=settings.private_fd)
+    private.set_inheritable(False)
+    if services.rooms.others is not None:
+        # The store forgot what was acknowledged: the supervisor starts a worker without memory.
+        services.rooms.others.on_data_lost = runtime.stop.set
     config = uvicorn.Config(
         create_app(services),
         ws=make_protocol_class(services.bus),
@@ -60,18 +66,20 @@ async def _main(settings: WebChild, runtime: Runtime) -> None:
     server = _Server(config)
     try:
         async with running(services):
-            await _serve(server, listener, services.bridge.wait_connected(MEDIA_WAIT_S), runtime)
-    except DataDirectoryError as error:
+            await _serve(
+                server, [listener, private], services.bridge.wait_connected(MEDIA_WAIT_S), runtime
+            )
+    except (DataDirectoryError, RedisError) as error:
         raise Fatal(str(error)) from None
 
 
 async def _serve(
     server: _Server,
-    listener: socket.socket,
+    listeners: list[socket.socket],
     media_connected: Coroutine[Any, Any, bool],
     runtime: Runtime,
 ) -> None:
-    serving = asyncio.create_task(server.serve([listener]), name="uvicorn")
+    serving = asyncio.create_task(server.serve(listeners), name="uvicorn")
     stopping = asyncio.create_task(runtime.stop.wait(), name="stop")
     ready = asyncio.create_task(media_connected, name="media-connected")
     try:

@@ -57,7 +57,7 @@ class Worker:
             self._lost,
         )
 
-    def _resynced(self) -> None:
+    def _resynced(self, room: str | None) -> None:
         self.resyncs += 1
 
     def _lost(self) -> None:

@@ -10,7 +10,7 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interact import engine_embedded, ledger_writer
+from interact import channel_rings, ledger_writer
 from interact.engine import Outgoing, Position, Publication
 from interact.engine_embedded import EmbeddedEngine
 
@@ -68,7 +68,7 @@ def test_phone_has_every_message_once_and_in_order(steps: list[tuple[str, int]])
     with (
         tempfile.TemporaryDirectory() as directory,
         mock.patch.object(ledger_writer, "_KEPT_OTHERWISE", KEPT),
-        mock.patch.object(engine_embedded, "_RING_OTHERWISE", RING),
+        mock.patch.object(channel_rings, "_SIZE_OTHERWISE", RING),
     ):
         asyncio.run(run(steps, Path(directory)))
 
