@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import importlib.util
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Final, NoReturn
 
 from interact.protocol import PROGRAM, Role, is_camera_name, is_identity, is_room_name
@@ -119,6 +122,8 @@ def _run(arguments: argparse.Namespace) -> int:
         case "verify":
             from interact.verify import run_verify
 
+            if settings.redis is not None:
+                return _verify_redis(settings.redis, arguments.room)
             return run_verify(settings.data, arguments.room, print)
         case "doctor":
             from server.doctor import examine
@@ -126,6 +131,21 @@ def _run(arguments: argparse.Namespace) -> int:
             return examine(settings)
         case _:
             raise AssertionError(command)
+
+
+def _verify_redis(url: str, room: str | None) -> int:
+    """Copy the shared ledger into a file of its own and verify that."""
+    from interact.redis_dump import dump_redis
+    from interact.redis_link import RedisError
+    from interact.verify import run_verify
+
+    with tempfile.TemporaryDirectory(prefix="livehouse-verify-") as scratch:
+        try:
+            asyncio.run(dump_redis(url, room, Path(scratch)))
+        except RedisError as error:
+            print(f"livehouse verify: {error}")
+            return EXIT_USAGE
+        return run_verify(Path(scratch), room, print)
 
 
 def _delegate(module: str, arguments: list[str]) -> int:

@@ -437,8 +437,12 @@ def _hide_secret(name: str, given: object) -> object:
     if name not in ("ice_server", "redis"):
         return given
     items = given if isinstance(given, list) else [given]
-    hidden = (re.sub(r":[^:@/]*@", ":…@", str(item)) for item in items)
-    return ", ".join(re.sub(r"secret=[^&\s]*", "secret=…", item) for item in hidden)
+    return ", ".join(hide_password(str(item)) for item in items)
+
+
+def hide_password(url: str) -> str:
+    """An address fit for a log or an error."""
+    return re.sub(r"secret=[^&\s]*", "secret=…", re.sub(r":[^:@/]*@", ":…@", url))
 
 
 def _check_together(settings: Settings) -> None:

@@ -7,6 +7,7 @@ the data directory that is removed again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import importlib.metadata
@@ -23,6 +24,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from interact.redis_examine import examine_redis
+from interact.redis_link import RedisError
 from server.addresses import people_addresses
 from server.app import STATIC
 from server.auth import SECRET_FILE
@@ -38,6 +41,8 @@ MIN_OPEN_FILES: Final = 512
 GOOD_RMEM_BYTES: Final = 4 * 1024 * 1024
 UDP_WAIT_S: Final = 1.0
 OLDEST_SANE_TIME: Final = 1_735_689_600  # 2025-01-01: before it, tokens and TLS break
+REDIS_CLOCK_MS: Final = 1_000
+"""Lots run on Redis' clock alone, tokens on this machine's: a second between them is felt."""
 _TIME_ERROR: Final = 5
 """adjtimex(2): the kernel's clock is not synchronised."""
 
@@ -225,20 +230,24 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
     """Whether the shared engine answers, where one is set."""
     if settings.redis is None:
         return
-    import redis
-
-    client = redis.Redis.from_url(settings.redis, socket_connect_timeout=2, socket_timeout=2)
     try:
-        started = time.perf_counter()
-        client.ping()
-        took_ms = (time.perf_counter() - started) * 1000
-    except redis.RedisError as error:
-        yield Finding(Verdict.FAIL, "redis", f"no answer: {error}; is it running?")
+        report = asyncio.run(examine_redis(settings.redis))
+    except RedisError as error:
+        yield Finding(Verdict.FAIL, "redis", f"{error}; is it running, and the password right?")
+        return
+    nodes = f", {report.masters} masters" if report.masters > 1 else ""
+    text = f"version {report.version}{nodes}, answers in {report.round_trip_ms:.1f} ms"
+    yield Finding(Verdict.OK, "redis", text)
+    if not report.weakness:
+        yield Finding(Verdict.OK, "redis", "syncs every write to disk before it answers")
+    elif settings.allow_weak_durability:
+        yield Finding(Verdict.NOTE, "redis", f"may lose acknowledged bids: {report.weakness}")
     else:
-        text = f"answers in {took_ms:.1f} ms; this version does not use it yet"
+        todo = "CONFIG SET appendonly yes, CONFIG SET appendfsync always"
+        yield Finding(Verdict.FAIL, "redis", f"{report.weakness}; {todo}")
+    if abs(report.clock_ahead_ms) > REDIS_CLOCK_MS:
+        text = f"its clock is {report.clock_ahead_ms:+.0f} ms off this machine's; run NTP on both"
         yield Finding(Verdict.NOTE, "redis", text)
-    finally:
-        client.close()
 
 
 def check_pages(_settings: Settings) -> Iterator[Finding]:

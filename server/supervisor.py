@@ -26,12 +26,14 @@ from typing import Final
 import msgspec
 
 import server
+from interact.redis_examine import examine_redis
+from interact.redis_link import RedisError
 from server.addresses import people_addresses
 from server.auth import load_or_create_secret
 from server.backoff import Backoff
 from server.children import ChildSettings, DemoChild, MediaChild, MediaPeer, WebChild, WebPeer
 from server.children.runtime import EXIT_FATAL
-from server.config import Settings
+from server.config import ConfigError, Settings, hide_password
 from server.logs import log, setup_logging
 from server.sockets import DataLock, bind_media, listen_control, listen_http
 from server.tls import certificate_for
@@ -395,10 +397,29 @@ def raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+async def _check_redis(url: str, allow_weak_durability: bool) -> None:
+    """Raise ConfigError where the shared engine could not start."""
+    try:
+        report = await examine_redis(url)
+    except RedisError as error:
+        raise ConfigError("redis", hide_password(url), str(error)) from None
+    if report.weakness:
+        if not allow_weak_durability:
+            raise ConfigError(
+                "redis",
+                hide_password(url),
+                f"it could lose acknowledged bids: {report.weakness}; set that,"
+                " or give --allow-weak-durability",
+            )
+        log("redis.weak_durability", level="warning", why=report.weakness)
+
+
 def serve(settings: Settings, *, with_demo: bool = False) -> int:
     """`livehouse serve` and `livehouse demo`: the exit status. Raises ConfigError."""
     setup_logging(settings.log_level, "main")
     raise_open_files()
+    if settings.redis is not None:
+        asyncio.run(_check_redis(settings.redis, settings.allow_weak_durability))
 
     async def run() -> int:
         return await Supervisor(settings, with_demo=with_demo).run()

@@ -154,7 +154,7 @@ async def test_port_and_directory_in_use_end_with_one_line(tmp_path: Path) -> No
     [
         (("serve", "--http-port", "99999"), ("--http-port", "99999")),
         (("serve", "--web-workers", "2"), ("web-workers", "--redis")),
-        (("serve", "--redis", "redis://localhost"), ("redis", "not in this version yet")),
+        (("serve", "--redis", "redis://:pw@127.0.0.1:1"), ("redis", ":…@", "does not answer")),
         (("serve", "--data", "/proc/livehouse"), ("data", "/proc/livehouse")),
         (("serve", "--host", "192.0.2.77", "--http-port", "0"), ("host", "192.0.2.77")),
         (("serve", "--tls", "--cert", "/nowhere"), ("cert", "/nowhere")),

@@ -69,7 +69,6 @@ def test_empty_environment_variable_means_not_given() -> None:
         ("public_ip", ["host.example"]),
         ("public_url", "ftp://x"),
         ("redis", "http://x"),
-        ("redis", "redis://localhost/0"),
         ("tls", "maybe"),
         ("host", "a b"),
         ("data", ""),
