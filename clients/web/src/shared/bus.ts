@@ -44,8 +44,8 @@ export interface BusHandlers {
   onRoomEvent(event: RoomEvent): void;
   onUserEvent(event: UserEvent): void;
   onTick(tick: Tick): void;
-  /** Only hosts, directors and moderators may hear it; null subscribes to nothing. */
-  onStageEvent?: ((event: StageEvent) => void) | null;
+  /** Only hosts, directors, moderators and administrators hear of it. */
+  onStageEvent?(event: StageEvent): void;
   /** The token is not (or no longer) accepted, and reconnecting with it would not help. */
   onDenied(reason: Reason): void;
 }
@@ -156,17 +156,12 @@ export class Bus {
     });
     client.on("publication", ({ channel, data }) => {
       if (channel === roomChannel(room)) this.#handlers.onRoomEvent(data as RoomEvent);
+      else if (channel === stageChannel(room)) this.#handlers.onStageEvent?.(data as StageEvent);
       else if (channel.startsWith("user:")) this.#handlers.onUserEvent(data as UserEvent);
     });
     const ticks = client.newSubscription(tickChannel(room));
     ticks.on("publication", ({ data }) => this.#handlers.onTick(data as Tick));
     ticks.subscribe();
-    const { onStageEvent } = this.#handlers;
-    if (onStageEvent) {
-      const stage = client.newSubscription(stageChannel(room));
-      stage.on("publication", ({ data }) => onStageEvent(data as StageEvent));
-      stage.subscribe();
-    }
   }
 
   /** Loads `room.state`, again and again while the link allows; only the newest load counts. */

@@ -76,13 +76,11 @@ export class StudioController {
           }
         },
         onUserEvent: () => undefined,
-        onStageEvent: this.mayRunLots
-          ? (event) => {
-              if (event.camera === this.settings.value.name) {
-                void this.publisher.sendLayers(event.wanted);
-              }
-            }
-          : null,
+        onStageEvent: (event) => {
+          if (event.camera === this.settings.value.name) {
+            void this.publisher.sendLayers(event.wanted);
+          }
+        },
         onTick: (tick) => dispatch({ type: "room.tick", tick }),
       },
       async (fresh) => {
