@@ -112,7 +112,7 @@ async def test_nobody_live_says_when_to_ask_again(server: Server) -> None:
     assert int(response.headers["Retry-After"]) >= 1
 
 
-# §4.5: tokens.
+# §4.7: tokens.
 
 
 async def test_without_a_token_nothing_is_told(server: Server) -> None:
