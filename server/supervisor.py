@@ -361,6 +361,7 @@ class Supervisor:
                 guest_ttl_s=settings.guest_ttl,
                 open_rooms=settings.open_rooms,
                 max_connections=settings.max_connections,
+                public_url=self.url,
                 cert=str(cert) if cert else None,
                 key=str(key) if key else None,
             ),

@@ -57,6 +57,8 @@ class WebChild(ChildSettings, frozen=True, kw_only=True):
     guest_ttl_s: int
     open_rooms: bool
     max_connections: int
+    public_url: str
+    """Where people's phones reach the server."""
     cert: str | None = None
     key: str | None = None
 

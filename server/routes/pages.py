@@ -8,6 +8,7 @@ The HTML itself is asked for each time and costs one `304`.
 from __future__ import annotations
 
 import hashlib
+import html
 import mimetypes
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from interact.protocol import Reason, is_room_name
 from server.errors import RequestError
-from server.services import Wired
+from server.services import Services, Wired
 
 router = APIRouter(include_in_schema=False)
 
@@ -75,14 +76,14 @@ background:#0b0a10;color:#f4f2fa">
 async def landing(request: Request, services: Wired) -> Response:
     """A page that says what this is; people come in by a room's link."""
     if (services.static / LANDING).is_file():
-        return _page(request, services.static / LANDING)
+        return _page(request, services, LANDING)
     return HTMLResponse(_LANDING, headers=_PAGE_HEADERS)
 
 
 @router.get("/admin")
 async def admin(request: Request, services: Wired) -> Response:
     """The administration page."""
-    return _page(request, services.static / ADMIN)
+    return _page(request, services, ADMIN)
 
 
 @router.get("/favicon.ico")
@@ -115,25 +116,25 @@ async def asset(request: Request, path: str, services: Wired) -> Response:
 @router.get("/v/{room}")
 async def viewer(request: Request, room: str, services: Wired) -> Response:
     """The viewer's phone."""
-    return _room_page(request, room, services.static / "viewer.html")
+    return _room_page(request, services, room, "viewer.html")
 
 
 @router.get("/studio/{room}")
 async def studio(request: Request, room: str, services: Wired) -> Response:
     """The shop staff's studio."""
-    return _room_page(request, room, services.static / "studio.html")
+    return _room_page(request, services, room, "studio.html")
 
 
 @router.get("/screen/{room}")
 async def screen(request: Request, room: str, services: Wired) -> Response:
     """The big screen."""
-    return _room_page(request, room, services.static / "screen.html")
+    return _room_page(request, services, room, "screen.html")
 
 
 @router.get("/director/{room}")
 async def director(request: Request, room: str, services: Wired) -> Response:
     """The director's desk."""
-    return _room_page(request, room, services.static / "director.html")
+    return _room_page(request, services, room, "director.html")
 
 
 @router.get("/v/{room}/")
@@ -147,18 +148,26 @@ async def without_slash(request: Request, room: str) -> Response:
     return RedirectResponse(request.url.path.rstrip("/"), 308)
 
 
-def _room_page(request: Request, room: str, path: Path) -> Response:
+def _room_page(request: Request, services: Services, room: str, name: str) -> Response:
     """A page of a room. Whether the room exists is nobody's business here."""
     if not is_room_name(room):
         raise RequestError(Reason.NOT_FOUND)
-    return _page(request, path)
+    return _page(request, services, name)
 
 
-def _page(request: Request, path: Path) -> Response:
+def _page(request: Request, services: Services, name: str) -> Response:
+    """A built page, told where phones reach the server.
+
+    Staff open the studio on the server's own machine, since browsers hand out cameras to
+    localhost; the link and the QR code they share must not say localhost.
+    """
     try:
-        content = path.read_bytes()
+        content = (services.static / name).read_bytes()
     except OSError:
         return HTMLResponse(_NOT_BUILT, 404, headers=_PAGE_HEADERS)
+    address = html.escape(services.settings.public_url)
+    meta = f'<meta name="livehouse-url" content="{address}" />\n  </head>'
+    content = content.replace(b"</head>", meta.encode(), 1)
     etag = f'"{hashlib.blake2b(content, digest_size=8).hexdigest()}"'
     headers = {**_PAGE_HEADERS, "ETag": etag}
     if etag in request.headers.get("if-none-match", ""):

@@ -2,6 +2,7 @@
 import { effect } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import { viewerUrl } from "../shared/address";
 import { formatCount, locale, t } from "../shared/i18n";
 import { formatMoney } from "../shared/money";
 import type { LotSnapshot } from "../shared/protocol";
@@ -23,7 +24,7 @@ export function Screen({ controller }: { controller: ScreenController }): JSX.El
   const lot = currentLot(room, controller.now());
   const hasPicture = player.firstPictureMs.value !== null;
   const isLive = isWatchable(room, null) && player.status.value === "playing";
-  const url = `${location.origin}/v/${encodeURIComponent(controller.room)}`;
+  const url = viewerUrl(controller.room);
   return (
     <main
       class="screen"

@@ -1,6 +1,7 @@
 /** The way in for viewers: a code to show, a link to send. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
+import { viewerUrl } from "../shared/address";
 import { Sheet } from "../shared/ui/controls";
 import { Icon } from "../shared/ui/icons";
 import { Qr } from "../shared/ui/Qr";
@@ -9,7 +10,7 @@ import { s } from "./words";
 export function ShareSheet({ room, onClose }: { room: string; onClose: () => void }): JSX.Element {
   const [isCopied, setCopied] = useState(false);
   const path = encodeURIComponent(room);
-  const url = `${location.origin}/v/${path}`;
+  const url = viewerUrl(room);
   const share = async () => {
     try {
       if (navigator.share) await navigator.share({ url });
