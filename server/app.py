@@ -17,7 +17,7 @@ from interact.rooms import RoomService
 from server import errors
 from server.auth import Tokens, load_or_create_secret
 from server.bridge import Bridge
-from server.children import WebChild
+from server.children import MediaPeer, WebChild
 from server.config import ConfigError
 from server.cors import Cors
 from server.guard import Guard
@@ -31,6 +31,9 @@ from server.ws import token_checker
 STATIC: Final = Path(__file__).resolve().parent / "static"
 VERSION: Final = "1"
 """Of the HTTP interface; the path says it too."""
+
+FIRST_ELSEWHERE: Final = 1000
+"""Numbers of media workers on other machines, which have numbers of their own there."""
 
 _ENGINE_GAUGES: Final = frozenset(
     {"waiting", "channels_in_memory", "up", "weak_durability", "clock_error_us"}
@@ -65,7 +68,14 @@ def build_services(settings: WebChild) -> Services:
     data = Path(settings.data)
     secrets = Tokens(load_or_create_secret(data))
     metrics = Metrics()
-    media = MediaPool([MediaWorker(peer, settings.control_secret) for peer in settings.media])
+    secret = settings.control_secret
+    media = MediaPool(
+        [MediaWorker(peer, secret) for peer in settings.media],
+        [
+            MediaWorker(MediaPeer(FIRST_ELSEWHERE + number, url), secret, is_own=False)
+            for number, url in enumerate(settings.media_elsewhere)
+        ],
+    )
     engine, shared = _engine(settings)
     service = RoomService(
         engine,

@@ -160,6 +160,20 @@ def _base_url(value: object) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _address(value: object) -> str:
+    host, colon, port = _text(value).rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError
+    return f"{_host(host.removeprefix('[').removesuffix(']'))}:{int(port)}"
+
+
+def _secret(value: object) -> str:
+    secret = _text(value)
+    if not re.fullmatch(r"[!-~]{16,128}", secret):
+        raise ValueError
+    return secret
+
+
 def parse_ice_server(value: object) -> IceServer:
     """Read one of three forms; `?transport=udp` or `tcp` may follow each TURN form.
 
@@ -276,6 +290,25 @@ class Settings:
                "processes that relay media, each with its own UDP port", "N",
                commands=_WITH_NETWORK),
     )  # fmt: skip
+    media_control: str = _option(
+        "127.0.0.1:0",
+        Option(_address, "HOST:PORT; port 0 takes free ones",
+               "where media workers listen for servers and for each other; worker i uses PORT+i",
+               "HOST:PORT"),
+    )  # fmt: skip
+    media_peer: tuple[str, ...] = _option(
+        (),
+        Option(_list_of(_base_url), "http://HOST:PORT",
+               "media worker of another machine whose cameras can be watched here; repeatable",
+               "URL", is_list=True),
+    )  # fmt: skip
+    media_secret: str | None = field(
+        default=None,
+        repr=False,
+        metadata={"option": Option(_secret, "16 to 128 printable characters",
+               "what media workers of several machines know each other by (default: a new one "
+               "at each start)", "SECRET")},
+    )  # fmt: skip
     public_ip: tuple[str, ...] = _option(
         (),
         Option(_list_of(_ip), "an IPv4 or IPv6 address that peers can reach",
@@ -350,6 +383,19 @@ class Settings:
         Option(_whole(0, MAX_BOTS), f"a whole number, 0 to {MAX_BOTS}",
                "how many demo bots bid and cheer", "N", commands=_DEMO_ONLY),
     )  # fmt: skip
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`HOST:PORT` that was checked already, as its parts."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def option_of(item: Field[Any]) -> Option:
@@ -434,6 +480,8 @@ def load_settings(
 
 def _hide_secret(name: str, given: object) -> object:
     """A mistyped TURN or Redis address still holds its password: show only its shape."""
+    if name == "media_secret":
+        return "…"
     if name not in ("ice_server", "redis"):
         return given
     items = given if isinstance(given, list) else [given]
@@ -458,6 +506,18 @@ def _check_together(settings: Settings) -> None:
             str(settings.media_port),
             f"with {settings.media_workers} media workers at most "
             f"{65_536 - settings.media_workers}",
+        )
+    host, port = split_address(settings.media_control)
+    if port and port + settings.media_workers - 1 > 65_535:
+        raise ConfigError(
+            "media-control",
+            settings.media_control,
+            f"with {settings.media_workers} media workers the port is at most "
+            f"{65_536 - settings.media_workers}",
+        )
+    if settings.media_secret is None and (settings.media_peer or not _is_loopback(host)):
+        raise ConfigError(
+            "media-secret", "", "--media-peer, and --media-control off this machine, need one"
         )
     if (settings.cert is None) != (settings.key is None):
         given = "cert" if settings.cert is not None else "key"

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
@@ -20,8 +21,13 @@ import msgspec
 from interact.protocol import Reason
 from server.children import MediaPeer
 from server.errors import STATUS, MediaRefused, Unavailable
+from server.media_view import MediaView
+from server.steering import Steering
 
 REQUEST_TIMEOUT_S: Final = 5.0
+MAX_TRIES: Final = 3
+"""Workers asked for one new session."""
+
 STREAM_SILENCE_S: Final = 6.0
 """The event stream says `ping` every 2 s; three missing ones mean it is dead."""
 
@@ -51,17 +57,19 @@ class _Error(msgspec.Struct):
 class MediaWorker:
     """One media worker. Every call raises MediaRefused or Unavailable, nothing else."""
 
-    def __init__(self, peer: MediaPeer, secret: str) -> None:
+    def __init__(self, peer: MediaPeer, secret: str, *, is_own: bool = True) -> None:
+        """`is_own`: it belongs to this server and takes its sessions."""
         self.index = peer.index
-        self.media_port = peer.media_port
+        self.is_own = is_own
+        self.name = str(peer.index) if is_own else urlsplit(peer.url).netloc
         self.is_connected = False  # written by the bridge: its event stream is up
         self._client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{peer.control_port}",
+            base_url=peer.url,
             headers={"Authorization": f"Bearer {secret}"},
             timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=1.0),
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=32),
-            trust_env=False,  # a proxy in the environment is not for loopback
-            verify=False,  # plain HTTP on loopback: no TLS context to build at each start
+            trust_env=False,  # a proxy in the environment is not for a private network
+            verify=False,  # plain HTTP: no TLS context to build at each start
         )
 
     async def close(self) -> None:
@@ -110,9 +118,10 @@ class MediaWorker:
         path = f"/v1/sessions/{_q(session)}/layer?room={_q(room)}"
         await self._send("PUT", path, {"max_height": max_height})
 
-    async def set_program(self, room: str, camera: str | None) -> None:
-        """Put a camera on air; None is automatic."""
-        await self._send("PUT", f"/v1/rooms/{_q(room)}/program", {"camera": camera})
+    async def set_program(self, room: str, camera: str | None, at: int) -> None:
+        """Put a camera on air; None is automatic. Of two, the one said later (Unix ms) holds."""
+        body = {"camera": camera, "at": at}
+        await self._send("PUT", f"/v1/rooms/{_q(room)}/program", body)
 
     async def inspect(self, room: str, session: str) -> bytes:
         """Details of a session, as JSON for a person."""
@@ -191,13 +200,82 @@ def _q(part: str) -> str:
 
 
 class MediaPool:
-    """Every media worker of this server, and which one a room or session belongs to."""
+    """Every media worker of this server, and which one takes a new session."""
 
-    def __init__(self, workers: Sequence[MediaWorker]) -> None:
+    def __init__(
+        self, workers: Sequence[MediaWorker], elsewhere: Sequence[MediaWorker] = ()
+    ) -> None:
+        """`elsewhere`: workers of other machines, which only tell us what they carry."""
         self.workers = tuple(workers)
+        self.followed = (*self.workers, *elsewhere)
+        self.steering = Steering([worker.index for worker in workers])
+        self.view: MediaView | None = None
+        """What they carry together. Set by the bridge."""
+
+    async def publish(
+        self, room: str, camera: str, *, sdp: str, identity: str, bearer: bool
+    ) -> Created:
+        """Open a WHIP session where the camera is, or on the least busy worker."""
+        now = time.monotonic()
+        home = self.view.home(room, camera) if self.view is not None else None
+        order = self._workers(room, self.steering.for_publisher(room, camera, home, now))
+        failure: Exception | None = None
+        for worker in order[:MAX_TRIES]:
+            try:
+                created = await worker.publish(
+                    room, camera, sdp=sdp, identity=identity, bearer=bearer
+                )
+            except (Unavailable, MediaRefused) as error:
+                failure = _elsewhere(error, failure)
+                continue
+            self.steering.placed(worker.index)
+            self.steering.accepted(room, camera, worker.index, now)
+            return created
+        assert failure is not None
+        raise failure
+
+    async def watch(
+        self, room: str, camera: str | None, *, sdp: str, identity: str, bearer: bool
+    ) -> Created:
+        """Open a WHEP session on the least busy worker.
+
+        One that has not heard yet of a camera just accepted elsewhere says `not_live`; then
+        the worker that accepted it is asked.
+        """
+        present = self.view.present(room) if self.view is not None else set()
+        order = self._workers(room, self.steering.for_viewer(present))
+        expected = self.steering.expected(room, time.monotonic())
+        known = [worker for worker in order if worker.index in present or worker.index in expected]
+        failure: Exception | None = None
+        asked: set[int] = set()
+        while order and len(asked) < MAX_TRIES:
+            worker = order.pop(0)
+            if worker.index in asked:
+                continue
+            asked.add(worker.index)
+            try:
+                created = await worker.watch(
+                    room, camera, sdp=sdp, identity=identity, bearer=bearer
+                )
+            except (Unavailable, MediaRefused) as error:
+                if isinstance(error, MediaRefused) and error.reason is Reason.NOT_LIVE:
+                    failure = failure or error
+                    order = list(known)
+                else:
+                    failure = _elsewhere(error, failure)
+                continue
+            self.steering.placed(worker.index)
+            return created
+        assert failure is not None
+        raise failure
+
+    def _workers(self, room: str, order: Sequence[int]) -> list[MediaWorker]:
+        """Workers by index; with none up, the room's, whose listener holds requests meanwhile."""
+        by_index = {worker.index: worker for worker in self.workers}
+        return [by_index[index] for index in order] or [self.for_room(room)]
 
     def for_room(self, room: str) -> MediaWorker:
-        """The worker of a room: a stable hash of its name."""
+        """A worker for a room by a stable hash of its name."""
         digest = hashlib.blake2b(room.encode(), digest_size=8).digest()
         return self.workers[int.from_bytes(digest, "big") % len(self.workers)]
 
@@ -213,8 +291,15 @@ class MediaPool:
 
     async def close(self) -> None:
         """Close every worker's connections."""
-        for worker in self.workers:
+        for worker in self.followed:
             await worker.close()
+
+
+def _elsewhere(error: Exception, before: Exception | None) -> Exception:
+    """What to say if no worker takes a session. Raises what no other worker would change."""
+    if isinstance(error, MediaRefused) and error.reason is not Reason.FULL:
+        raise error
+    return before or error
 
 
 def needs_bearer(session: str) -> bool:

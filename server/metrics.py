@@ -186,6 +186,9 @@ def _bus_families(stats: BusStats) -> Iterator[Metric]:
 _MEDIA_GAUGES: Final = frozenset(
     {
         "sessions",
+        "feeds",
+        "pulls",
+        "cpu",
         "loop_lag_ms",
         "loop_lag_ms_max",
         "srtp_backends",

@@ -36,9 +36,9 @@ def bind_media(host: str, port: int) -> socket.socket:
     return _bind("media-port", host, port, socket.SOCK_DGRAM)
 
 
-def listen_control() -> socket.socket:
-    """The private control listener of one media worker: loopback, any free port."""
-    return _bind("control", "127.0.0.1", 0, socket.SOCK_STREAM)
+def listen_control(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """The private control listener of one media worker; 0: any free port. Raises ConfigError."""
+    return _bind("media-control", host, port, socket.SOCK_STREAM)
 
 
 def _bind(key: str, host: str, port: int, kind: socket.SocketKind) -> socket.socket:

@@ -33,7 +33,7 @@ from server.auth import load_or_create_secret
 from server.backoff import Backoff
 from server.children import ChildSettings, DemoChild, MediaChild, MediaPeer, WebChild, WebPeer
 from server.children.runtime import EXIT_FATAL
-from server.config import ConfigError, Settings, hide_password
+from server.config import ConfigError, Settings, hide_password, split_address
 from server.logs import log, setup_logging
 from server.sockets import DataLock, bind_media, listen_control, listen_http
 from server.tls import certificate_for
@@ -205,13 +205,15 @@ class Supervisor:
             for index in range(settings.media_workers):
                 port = settings.media_port + index if settings.media_port else 0
                 udp = undo.enter_context(bind_media(settings.host, port))
-                self._media.append((udp, undo.enter_context(listen_control())))
+                host, first = split_address(settings.media_control)
+                control = listen_control(host, first + index if first else 0)
+                self._media.append((udp, undo.enter_context(control)))
             self._web = [undo.enter_context(listen_control()) for _ in range(settings.web_workers)]
             self._addresses = people_addresses(settings.host, settings.public_ip)
             self._certificate = certificate_for(settings, data, self._addresses)
             self._undo = undo.pop_all()
         self._data = str(data)
-        self._control_secret = secrets.token_urlsafe(32)
+        self._control_secret = settings.media_secret or secrets.token_urlsafe(32)
         self._stop = asyncio.Event()
         self._fatal: str | None = None
         web = map(self._web_spec, range(settings.web_workers))
@@ -324,6 +326,12 @@ class Supervisor:
                 udp_fd=udp.fileno(),
                 control_fd=control.fileno(),
                 control_secret=self._control_secret,
+                peers=tuple(
+                    f"http://{_reached_at(other)}"
+                    for number, (_, other) in enumerate(self._media)
+                    if number != index
+                )
+                + self.settings.media_peer,
                 public_ips=self.settings.public_ip,
             ),
             (udp.fileno(), control.fileno(), self._lock.fd),
@@ -332,8 +340,8 @@ class Supervisor:
     def _web_spec(self, index: int) -> ChildSpec:
         settings, name = self.settings, f"web{index}"
         peers = tuple(
-            MediaPeer(index, control.getsockname()[1], udp.getsockname()[1])
-            for index, (udp, control) in enumerate(self._media)
+            MediaPeer(index, f"http://{_reached_at(control)}")
+            for index, (_, control) in enumerate(self._media)
         )
         private = self._web[index]
         siblings = tuple(
@@ -356,6 +364,7 @@ class Supervisor:
                 allow_weak_durability=settings.allow_weak_durability,
                 media=peers,
                 control_secret=self._control_secret,
+                media_elsewhere=settings.media_peer,
                 allow_origin=settings.allow_origin,
                 ice_servers=settings.ice_server,
                 guest_ttl_s=settings.guest_ttl,
@@ -387,6 +396,13 @@ class Supervisor:
             ),
             (self._lock.fd,),
         )
+
+
+def _reached_at(control: socket.socket) -> str:
+    """Where this machine's own processes reach a control listener, as HOST:PORT."""
+    host, port = control.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def raise_open_files() -> None:

@@ -25,8 +25,8 @@ class MediaPeer(msgspec.Struct, frozen=True):
     """One media worker, as the web workers see it."""
 
     index: int
-    control_port: int
-    media_port: int
+    url: str
+    """Its control API."""
 
 
 class WebPeer(msgspec.Struct, frozen=True):
@@ -51,6 +51,8 @@ class WebChild(ChildSettings, frozen=True, kw_only=True):
     allow_weak_durability: bool
     media: tuple[MediaPeer, ...]
     control_secret: str
+    media_elsewhere: tuple[str, ...]
+    """Control APIs of media workers on other machines."""
     allow_origin: tuple[str, ...]
     ice_servers: tuple[IceServer, ...]
     """Announced to WHIP and WHEP clients."""
@@ -70,6 +72,8 @@ class MediaChild(ChildSettings, frozen=True, kw_only=True):
     udp_fd: int
     control_fd: int
     control_secret: str
+    peers: tuple[str, ...]
+    """Control APIs of the other media workers, here and on other machines."""
     public_ips: tuple[str, ...]
     """Addresses to offer as ICE candidates besides the machine's own."""
 

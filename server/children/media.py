@@ -19,6 +19,7 @@ async def _main(settings: MediaChild, runtime: Runtime) -> None:
         index=settings.index,
         control_secret=settings.control_secret,
         public_ips=settings.public_ips,
+        peers=settings.peers,
     )
     await serve(worker, udp, control, runtime.stop, runtime.ready)
 

@@ -80,7 +80,7 @@ async def publish(request: Request, room: str, camera: str, services: Wired) -> 
     _check_camera_name(camera)
     offer = await _offer(request)
     await open_room(services, grant, room)
-    created = await services.media.for_room(room).publish(
+    created = await services.media.publish(
         room, camera, sdp=offer, identity=grant.identity, bearer=True
     )
     return _created(services, room, created, grant.identity)
@@ -121,7 +121,7 @@ async def _watch(services: Services, request: Request, room: str, camera: str | 
     _, is_bearer = token_of(request, query=True)
     offer = await _offer(request)
     await open_room(services, grant, room)
-    created = await services.media.for_room(room).watch(
+    created = await services.media.watch(
         room, camera, sdp=offer, identity=grant.identity, bearer=is_bearer
     )
     return _created(services, room, created, grant.identity)

@@ -13,7 +13,9 @@ from server.media_client import MediaPool, MediaWorker, needs_bearer
 
 
 def pool(count: int) -> MediaPool:
-    return MediaPool([MediaWorker(MediaPeer(i, 1, 1), "secret") for i in range(count)])
+    return MediaPool(
+        [MediaWorker(MediaPeer(i, "http://127.0.0.1:1"), "secret") for i in range(count)]
+    )
 
 
 def test_rooms_spread_and_stay() -> None:
