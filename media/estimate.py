@@ -63,6 +63,7 @@ class BandwidthEstimate:
         "_best_rtt_s",
         "_bytes",
         "_fell_at",
+        "_held_at",
         "_remb_at",
         "_samples",
         "_timer_at",
@@ -83,6 +84,7 @@ class BandwidthEstimate:
         self.falls = 0
         self._samples: deque[tuple[float, int]] = deque()
         self._fell_at = -SETTLE_S
+        self._held_at = -SETTLE_S
         self._remb_at = -REMB_FRESH_S
         self._best_rtt_s = 0.0
         self._best_rtt_at = -BEST_RTT_MEMORY_S
@@ -98,7 +100,7 @@ class BandwidthEstimate:
         # Less than half a window is mostly the first key frame, which says little.
         if now - since >= WINDOW_S / 2:
             self.sent_bps = (total_bytes - before) * 8 / (now - since)
-        if self._timer_at is not None and now - self._fell_at > SETTLE_S:
+        if self._timer_at is not None and self._is_settled(now):
             bound = self.sent_bps * KNOWN_FACTOR + KNOWN_EXTRA_BPS
             if self.bps < bound:
                 growth = 1 + GROWTH_PER_S * min(now - self._timer_at, WINDOW_S)
@@ -125,7 +127,7 @@ class BandwidthEstimate:
         elif before is None and 0 < self.sent_bps > bitrate_bps * KNOWN_FACTOR:
             # The first word, and it is far below what we send: the link was never wide enough.
             self._fall(bitrate_bps, now)
-        elif now - self._fell_at > SETTLE_S and bitrate_bps > self.bps:
+        elif bitrate_bps > self.bps and self._is_settled(now):
             self._set(bitrate_bps)
 
     def note_report(
@@ -150,13 +152,16 @@ class BandwidthEstimate:
             self._fall(min(self.bps, self.sent_bps or self.bps) * QUEUE_BACKOFF, now)
         elif not covers or fraction_lost >= LOSS_LOW or is_queueing:
             return
-        elif now - self._fell_at > SETTLE_S:
+        elif self._is_settled(now):
             # A second's worth went through unharmed: so much at least the link carries.
             self._set(max(self.bps, self.sent_bps))
 
     def note_lost_padding(self, now: float) -> None:
         """Much of what was sent besides got lost: no reason to go down, but none to go up."""
-        self._fell_at = now
+        self._held_at = now
+
+    def _is_settled(self, now: float) -> bool:
+        return now - max(self._fell_at, self._held_at) > SETTLE_S
 
     def _is_queueing(self, rtt_s: float, now: float) -> bool:
         if rtt_s <= self._best_rtt_s or now - self._best_rtt_at > BEST_RTT_MEMORY_S:

@@ -35,6 +35,8 @@ UP_MARGIN: Final = 1.15
 """A layer's rate varies by its content: climb only with this much room."""
 DOWN_MARGIN: Final = 1.05
 """The present layer may measure this much above the estimate before it is left."""
+FALL_MARGIN: Final = 1.2
+"""A fall goes to a layer with this much room: queues must drain and losses be resent."""
 UP_HOLD_S: Final = 2.0
 FAIL_S: Final = 5.0
 HOLD_OFF_S: Final = 4.0
@@ -177,7 +179,7 @@ class LayerChooser:
         if is_too_much and current is not usable[0]:
             if self._climbed_at is not None and now - self._climbed_at < FAIL_S:
                 self._fail(now)
-            self._move(_best(usable, estimate_bps, 1.0), now)
+            self._move(_best(usable, estimate_bps, FALL_MARGIN), now)
             return self._result(usable, estimate_bps, now, is_known)
         if self._climbed_at is not None and now - self._climbed_at > FORGIVE_S:
             self._hold_off_s = HOLD_OFF_S

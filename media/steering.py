@@ -41,8 +41,8 @@ REPLAY_PATIENCE_S: Final = 1.0
 """How long a new source may take to catch up before its choice is thought over."""
 MIN_REPORT_PACKETS: Final = 5
 """A report about fewer shows nothing of what the link carries."""
-RESEND_SHARE: Final = 0.5
-"""Of the estimate, at most, for resends: a full link loses those like everything else, and
+NARROW_RESEND_SHARE: Final = 0.25
+"""Of a known estimate, at most, for resends: a full link loses those like everything else, and
 a viewer that asks for the same packets every round trip would keep it full."""
 RESEND_MIN_BYTES: Final = 12_000
 _NOT_SENDING_S: Final = 1e6
@@ -117,7 +117,7 @@ class Steering:
         estimate.note_sent(line.payload_bytes + line.repeat_bytes, now)
         elapsed = now - self._timer_at if self._timer_at is not None else 0.0
         self._timer_at = now
-        resend_rate = estimate.bps / 8 * RESEND_SHARE
+        resend_rate = estimate.bps / 8 * (NARROW_RESEND_SHARE if estimate.is_known else 1)
         for each in (line, *self.others):
             room = each.resend_room_bytes + resend_rate * elapsed
             each.resend_room_bytes = min(room, resend_rate + RESEND_MIN_BYTES)

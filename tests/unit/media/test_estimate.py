@@ -174,6 +174,14 @@ def test_lost_padding_only_stops_the_rise() -> None:
     assert estimate.bps == before
 
 
+def test_lost_padding_does_not_hide_losses_of_the_picture() -> None:
+    estimate = BandwidthEstimate()
+    now = send(estimate, 1_000_000, 0, 2)
+    estimate.note_lost_padding(now)
+    estimate.note_report(0.5, None, now + 0.1)
+    assert estimate.bps == pytest.approx(500_000, rel=0.01)
+
+
 def test_a_report_about_next_to_nothing_shows_nothing() -> None:
     estimate = BandwidthEstimate()
     now = send(estimate, 200_000, 0, 2)

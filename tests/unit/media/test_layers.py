@@ -69,6 +69,12 @@ def test_down_at_once_and_up_only_after_a_while() -> None:
     assert chooser.choose(ALL, 5e6, 0.1 + UP_HOLD_S).target == 3
 
 
+def test_a_fall_leaves_room_to_drain() -> None:
+    chooser = LayerChooser()
+    chooser.choose(ALL, 5e6, 0.0)
+    assert chooser.choose(ALL, 550_000, 0.1).target == 1
+
+
 def test_a_guess_is_no_reason_to_go_down() -> None:
     chooser = LayerChooser()
     assert chooser.choose(ALL, 5e6, 0.0, is_known=False).target == 3
