@@ -19,7 +19,7 @@ demo: ## set up, then serve the demo room and print its addresses (Ctrl-C ends i
 test: ## set up, then every check and test, browser tests included
 	@$(SETUP) test
 	@$(MAKE) --no-print-directory check web-test
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 check: ## ruff, mypy --strict, import-linter
 	$(PY) -m ruff check .
@@ -52,8 +52,9 @@ soak: ## ten minutes of joins and leaves; memory must stay flat
 	@$(SETUP) test
 	$(PY) -m loadtest.bench.soak $(ARGS)
 
-lock: ## pin everything anew (needs the dev requirement uv)
-	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+lock: ## pin everything anew
+	$(PY) -m venv .setup/lock && .setup/lock/bin/pip install -q uv
+	.setup/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
 	@. scripts/node-path.sh && npm --prefix clients/web install --package-lock-only --omit-lockfile-registry-resolved
 
