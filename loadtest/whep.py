@@ -99,6 +99,8 @@ class Viewer:
         self._first_key_at: float | None = None
         self._key_tests: dict[int, Any] = {}
         self._sender_reports: dict[int, tuple[int, float]] = {}
+        self.clocks: dict[int, SenderReport] = {}
+        """The latest sender report of each stream: which RTP time is which moment."""
 
     @property
     def closed(self) -> asyncio.Future[str]:
@@ -229,6 +231,7 @@ class Viewer:
         self.authenticated += 1
         for item in parse_compound(plain):
             if isinstance(item, SenderReport):
+                self.clocks[item.ssrc] = item
                 self._sender_reports[item.ssrc] = (middle_ntp(item.ntp), now)
 
     async def _report(self) -> None:

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import statistics
+import struct
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +23,7 @@ from loadtest.pattern import PatternFeed
 from loadtest.transport import ConnectFailed
 from loadtest.whep import Viewer
 from loadtest.whip import Publisher, Refusal
+from media.rtp.rtcp import unix_from_ntp
 from media.stage.feed import Kind, Unit
 from tests.support.server import Server, running_server
 
@@ -183,6 +186,53 @@ async def test_one_show_on_three_workers_through_every_death() -> None:
         assert time.monotonic() - began > 5, "a pull outlives its last viewer for a while"
         await until(lambda: "" if publisher.is_live else "not live", 5)
         assert sum(await figures(server, "sessions")) == 1
+
+
+class Ear(Viewer):
+    """A viewer that notes every RTP time it gets."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.http, f"{server.url}/whep/shop", server.token(), full=True)
+        self.times: dict[int, set[int]] = {}
+
+    def _arrived(self, data: bytes, now: float) -> None:
+        if not 192 <= data[1] <= 223:
+            rtp_ts, ssrc = struct.unpack_from(">II", data, 4)
+            self.times.setdefault(ssrc, set()).add(rtp_ts)
+        super()._arrived(data, now)
+
+    def moments(self, ssrc: int, clock_rate: int) -> list[float]:
+        """When each packet of a stream was taken, by its sender reports (Unix seconds)."""
+        clock = self.clocks[ssrc]
+        at = unix_from_ntp(clock.ntp)
+        return [
+            at + ((ts - clock.rtp_ts + 0x80000000 & 0xFFFFFFFF) - 0x80000000) / clock_rate
+            for ts in self.times[ssrc]
+        ]
+
+
+async def test_sound_and_picture_stay_together_through_a_pull() -> None:
+    async with running_server(media_workers=2) as server, on_air(server) as publisher:
+        await until(lambda: "" if publisher.video.packets > 30 else "not on air", 15)
+        ears: list[Ear] = []
+        while len({ear.location.rpartition("/")[2][:2] for ear in ears}) < 2:
+            ears.append(Ear(server))
+            await ears[-1].start()
+            assert len(ears) < 9, "all on one worker"
+        direct_and_pulled = (ears[0], ears[-1])
+        for ear in direct_and_pulled:
+            await until(lambda ear=ear: "" if ear.video.frames > 60 else "no picture", 15)  # type: ignore[misc]
+            await until(lambda ear=ear: "" if len(ear.clocks) == 2 else "no reports", 5)  # type: ignore[misc]
+        for ear in direct_and_pulled:
+            # A picture and a piece of sound are taken at each moment, 33 ms apart.
+            sound = sorted(ear.moments(ear.sound.ssrc, 48_000))
+            apart = [
+                min(abs(at - other) for other in sound)
+                for at in ear.moments(ear.video.ssrc, 90_000)
+            ]
+            assert statistics.median(apart) < 0.005, apart
+        for ear in ears:
+            await ear.stop()
 
 
 async def test_viewer_right_behind_the_publisher_is_let_in_by_some_worker() -> None:

@@ -7,6 +7,8 @@ SRTP between UDP ports. Pictures are decoded at the far end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from tests.integration.media.harness import (
     Watching,
     Worker,
     publish,
+    running_worker,
     running_workers,
     watch,
 )
+from tests.support.link import Conditions, UdpLink
 
 
 async def pulls_of(worker: Worker) -> dict[str, Any]:
@@ -123,3 +127,52 @@ async def test_program_follows_the_director_on_every_worker() -> None:
         for watching in watchings:
             await until_size(watching, (320, 240))
         await close(*watchings, one, two)
+
+
+@contextlib.asynccontextmanager
+async def control_through(worker: Worker, link: UdpLink) -> AsyncIterator[str]:
+    """A worker's control API as another machine would see it whose media takes `link`."""
+    real, led = (str(port).encode() for port in (worker.udp.getsockname()[1], link.address[1]))
+    assert len(real) == len(led)
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while data := await reader.read(65536):
+                writer.write(data.replace(b'"127.0.0.1",' + real, b'"127.0.0.1",' + led))
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", worker.http.base_url.port)
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def test_losses_between_workers_are_repaired_on_that_hop() -> None:
+    weather = Conditions(loss=0.05, delay_s=0.01, reorder=0.01, duplicate=0.01)
+    async with (
+        running_worker() as home,
+        UdpLink(home.udp.getsockname(), seed=5, to_server=weather, to_client=weather) as link,
+        control_through(home, link) as url,
+        running_worker(index=1, peers=(url,)) as away,
+    ):
+        publishing = await publish(home)
+        await until_live(away)
+        watching = await watch(away)
+        await watching.frames_after(150, timeout_s=20)
+        assert link.to_client.lost > 5
+        (pull,) = await sessions(away, "pull")
+        video = next(t for t in pull["tracks"] if t["kind"] == "video")
+        assert video["recovered"] > 0
+        assert video["given_up"] == 0
+        assert 20 <= pull["hop_rtt_ms"] < 500
+        (feed,) = await sessions(home, "feed")
+        assert sum(t["resent"] for t in feed["tracks"]) > 0
+        (viewer,) = await sessions(away, "viewer")
+        assert sum(t["plis"] for t in viewer["tracks"]) <= 2, "its decoder never began anew"
+        await close(watching, publishing)
