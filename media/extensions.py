@@ -24,6 +24,7 @@ the page at its URI.
 
 from __future__ import annotations
 
+import functools
 from typing import Final, NamedTuple
 
 from media.rtp.packet import ExtensionUri, abs_send_time, build_extensions
@@ -52,8 +53,14 @@ class ExtensionIds(NamedTuple):
 
 def ids_of(agreed: dict[str, int]) -> ExtensionIds | None:
     """The ids in a line's agreed extensions; None if there is nothing to write."""
-    ids = ExtensionIds(*(agreed.get(uri, 0) for uri in WRITTEN))
+    ids = _shared(*(agreed.get(uri, 0) for uri in WRITTEN))
     return ids if any(ids) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(*ids: int) -> ExtensionIds:
+    """One object for all lines that agreed on the same, so that `is` tells them apart."""
+    return ExtensionIds(*ids)
 
 
 def write_block(

@@ -189,15 +189,19 @@ class _RtcpSender:
 
 
 class GcmSender(_RtcpSender):
-    """AES-GCM by `cryptography`, from the source payload into the send buffer."""
+    """AES-GCM by `cryptography`, from the source payload into the send buffer.
+
+    `encrypt` and `salt` are for `media.fanout`, which does for many lines what `protect`
+    does for one.
+    """
 
     backend = "cryptography"
 
     def __init__(self, keys: SrtpKeys) -> None:
         super().__init__(keys)
         key = derive(keys, _LABEL_RTP_KEY, keys.profile.key_bytes)
-        self._encrypt = AESGCM(key).encrypt_into
-        self._salt = int.from_bytes(derive(keys, _LABEL_RTP_SALT, keys.profile.salt_bytes), "big")
+        self.encrypt = AESGCM(key).encrypt_into
+        self.salt = int.from_bytes(derive(keys, _LABEL_RTP_SALT, keys.profile.salt_bytes), "big")
 
     def protect(
         self,
@@ -211,10 +215,10 @@ class GcmSender(_RtcpSender):
         extensions: bytes = b"",
         pack: Any = _HEADER.pack,
     ) -> int:
-        encrypt = self._encrypt
+        encrypt = self.encrypt
         first = 0x90 if extensions else 0x80
         header_bytes = 12 + len(extensions)
-        nonce_base = self._salt ^ (ssrc << 48)
+        nonce_base = self.salt ^ (ssrc << 48)
         for seq, rtp_ts, marker, payload in packets:
             index = seq + seq_offset
             header = (
@@ -262,7 +266,9 @@ class LibSrtpSender(_RtcpSender):
         header_bytes = HEADER_BYTES + len(extensions)
         if out is not self._out:
             self._out = out
-            self._base = ffi.from_buffer(out)
+            # Of the bytearray below the view, which begins where it does: a view that C holds
+            # must not end in the cycle collector (CPython 3.11 crashes).
+            self._base = ffi.from_buffer(out.obj)
         base = self._base
         n = self._length
         protect = lib.srtp_protect

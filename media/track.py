@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from media.drops import DropReason
 from media.extensions import CAPTURE_INTERVAL_S, ExtensionIds, write_block
+from media.fanout import send_to_all
 from media.negotiation import Codec, Line
 from media.rtp.feedback import KeyFrameRequests, PublisherClock, StreamClock
 from media.rtp.history import AUDIO_PACKETS, VIDEO_PACKETS, KeyFrameCache, Packet, PacketRing
 from media.rtp.keyframe import KEY_START, never_key_start, picture_size, shift_picture_ids
 from media.rtp.receive import Receiver
 from media.srtp import OutPacket
-from media.udp import MAX_GSO_BYTES, MAX_SEGMENTS, UdpPort
+from media.udp import MAX_GSO_BYTES, MAX_SEGMENTS, BatchPort, Run, UdpPort
 
 if TYPE_CHECKING:
     from media.subscriber import OutLine
@@ -37,9 +38,6 @@ LAYER_TRUST_S: Final = 0.5
 RATE_INTERVAL_S: Final = 0.5
 RATE_WEIGHT: Final = 0.25
 """Weight of a new measurement: a key frame in it must not look like a richer layer."""
-
-Run = tuple[int, int, int, int]
-"""(start relative to the burst, bytes, segment bytes, datagrams) of one GSO message."""
 
 
 def plan_runs(lengths: list[int], overhead: int) -> tuple[list[Run], int]:
@@ -320,8 +318,11 @@ class Layer:
         burst = Burst(
             packets, self._burst_first, newest, now, has_key=has_key, captured_unix_s=captured
         )
-        for line in lines:
-            line.send_burst(burst, port)
+        if isinstance(port, BatchPort):
+            send_to_all(burst, lines, port)
+        else:
+            for line in lines:
+                line.send_burst(burst, port)
         sent = len(lines) * len(packets)
         if self.leaving and newest.marker:
             for line in tuple(self.leaving):

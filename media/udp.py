@@ -21,6 +21,8 @@ import select
 import socket
 import struct
 import sys
+from array import array
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -78,6 +80,10 @@ struct segment_control {
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, void *timeout);
 int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
 """
+
+
+Run = tuple[int, int, int, int]
+"""(start relative to its burst, bytes, segment bytes, datagrams) of one GSO message."""
 
 
 class SendMode(StrEnum):
@@ -261,9 +267,11 @@ class BatchPort(UdpPort):
         "_queued",
         "_recvmmsg",
         "_refill",
+        "_segments",
         "_sendmmsg",
         "_to",
         "_vector_bytes",
+        "_vector_words",
         "_vectors",
     )
 
@@ -301,6 +309,9 @@ class BatchPort(UdpPort):
         self._vector_bytes = memoryview(ffi.buffer(self._vectors)).cast("B")
         self._message_words = memoryview(ffi.buffer(self._messages)).cast("B").cast("Q")
         self._control_bytes = memoryview(ffi.buffer(self._controls)).cast("B")
+        self._vector_words = self._vector_bytes.cast("Q")
+        self._segments = self._control_bytes.cast("H")[_CONTROL_DATA // 2 :: _CONTROL_STEP // 2]
+        """The segment size of each message."""
         self._control_size = ffi.sizeof("struct segment_control")
         name_bytes = 28 if sock.family == socket.AF_INET6 else 16
         for i in range(MAX_MESSAGES):
@@ -363,6 +374,49 @@ class BatchPort(UdpPort):
         self._counts[i] = count
         self.position = start + length
         self._queued = i = i + 1
+        if i == MAX_MESSAGES:
+            self._send_queued()
+
+    def takes(self, runs: Sequence[Run]) -> bool:
+        """Whether `queue_all` can send such runs: without GSO only single datagrams."""
+        return self.mode is SendMode.GSO or len(runs) == sum(run[3] for run in runs)
+
+    def room(self, size: int, messages: int) -> int:
+        """How many copies of `size` bytes, `messages` messages each, can be queued from
+        `position` on before a flush. Makes room for one at least."""
+        copies = min((OUT_BYTES - self.position) // size, (MAX_MESSAGES - self._queued) // messages)
+        if copies < 1:
+            self.flush()
+            copies = min(OUT_BYTES // size, MAX_MESSAGES // messages)
+        return copies
+
+    def queue_all(self, to: list[Destination], start: int, size: int, runs: Sequence[Run]) -> None:
+        """Send to each of `to` its copy of a burst: they stand in `out` from `start` on,
+        `size` bytes each, every one cut into `runs`. At most as many as `room` said."""
+        copies = len(to)
+        if not copies:
+            return
+        names = array("Q", [destination.name_address for destination in to])
+        words, vectors = self._message_words, self._vector_words
+        begin = self._out_address + start
+        i = self._queued
+        for offset, length, segment, count in runs:
+            end = i + copies
+            words[8 * i : 8 * end : 8] = names
+            base = begin + offset
+            vectors[2 * i : 2 * end : 2] = array("Q", range(base, base + copies * size, size))
+            vectors[2 * i + 1 : 2 * end : 2] = array("Q", (length,)) * copies
+            control = 0
+            if count > 1:
+                self._segments[i:end] = array("H", (segment,)) * copies
+                control = self._control_size
+            words[8 * i + _WORD_CONTROL_SIZE : 8 * end : 8] = array("Q", (control,)) * copies
+            self._has_control[i:end] = [count > 1] * copies
+            self._to[i:end] = to
+            self._counts[i:end] = [count] * copies
+            i = end
+        self._queued = i
+        self.position = start + copies * size
         if i == MAX_MESSAGES:
             self._send_queued()
 
