@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from media.feed import PullAnswer
 from media.ice_client import Address, IceClient, IceState
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     import random
 
     from media.rooms import Camera, Room
+
+
+EARLY_PACKETS: Final = 1024
+"""Kept until our handshake task has run: the other worker has its keys first, and what
+follows its last flight at once is the key frame."""
 
 
 class PulledPublisher(Publisher):
@@ -131,6 +136,7 @@ class PullSocket:
             local_ufrag, answer.ufrag, answer.pwd, candidates, time.monotonic(), rng
         )
         self._on_failed = on_failed
+        self._early: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -159,6 +165,16 @@ class PullSocket:
         """Of the latest check, in milliseconds."""
         trip = self._ice.round_trip_s
         return round(trip * 1000, 2) if trip is not None else None
+
+    def take_early(self) -> None:
+        """The keys are there: open what came before them. Not called during a burst."""
+        early, self._early = self._early, []
+        slot, now = self.port.slots[0], time.monotonic()
+        for data in early:
+            slot[: len(data)] = data
+            self._intake.take_srtp(self.peer, self._pointers[0], slot, len(data), now)
+        self._intake.fan_out(now)
+        self._intake.port.flush()
 
     def _poll(self) -> None:
         """Send the checks that are due."""
@@ -217,12 +233,17 @@ class PullSocket:
                 if self._ice.state is IceState.CONNECTED:
                     peer.destination = found
                     peer.heard_at = now
+                    self._poll()  # the path is named before the handshake takes it
                     peer.start(now)
-                self._settle(now)
+                else:
+                    self._settle(now)
             peer.heard_at = max(peer.heard_at, self._ice.heard_at)
         elif to is None or to.key != key:
             return  # not from where the checks were answered
         elif 128 <= first <= 191:
+            if peer.receiver is None and len(self._early) < EARLY_PACKETS:
+                self._early.append(bytes(port.slots[slot][:length]))
+                return
             self._intake.take_srtp(peer, self._pointers[slot], port.slots[slot], length, now)
         elif 20 <= first <= 63:
             peer.handle_dtls(bytes(port.slots[slot][:length]))

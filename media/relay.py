@@ -546,6 +546,8 @@ class Relay:
         elif isinstance(session, Feed):
             self._feed(session)
             self._port.flush()
+        elif isinstance(session, PulledPublisher):
+            session.way.take_early()
 
     def _peer_closed(self, peer: Peer, reason: CloseReason) -> None:
         self._closed[reason] += 1

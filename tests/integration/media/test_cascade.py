@@ -176,3 +176,25 @@ async def test_losses_between_workers_are_repaired_on_that_hop() -> None:
         (viewer,) = await sessions(away, "viewer")
         assert sum(t["plis"] for t in viewer["tracks"]) <= 2, "its decoder never began anew"
         await close(watching, publishing)
+
+
+async def test_pull_begins_with_the_cached_key_frame() -> None:
+    async with running_workers(2) as (home, away):
+        publishing = await publish(home, sound=False)
+        first = await watch(home, kinds=("video",))
+        await first.frames_after(10)
+        await until_live(away)
+        asked = await key_frames_asked(home)
+        watching = await watch(away, kinds=("video",))
+        await watching.frames_after(5)
+        (pull,) = await sessions(away, "pull")
+        (track,) = pull["tracks"]
+        assert track["key_frames"] > 0
+        assert "too_early" not in pull["drops"]
+        assert await key_frames_asked(home) == asked, "nobody had to ask the camera for one"
+        await close(first, watching, publishing)
+
+
+async def key_frames_asked(worker: Worker) -> int:
+    (publisher,) = await sessions(worker, "publisher")
+    return int(publisher["plis_sent"])
