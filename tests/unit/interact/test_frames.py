@@ -95,6 +95,18 @@ def test_fragments_are_joined_around_a_control_frame() -> None:
             1009,
         ),
     ],
+    ids=[
+        "no mask",
+        "compressed",
+        "reserved opcode",
+        "ping in fragments",
+        "long ping",
+        "continuation of nothing",
+        "two beginnings",
+        "2**63 bytes",
+        "too long",
+        "too long together",
+    ],
 )
 def test_broken_frames_name_their_close_code(data: bytes, code: int) -> None:
     with pytest.raises(FrameError) as caught:
