@@ -243,7 +243,7 @@ class LotCalls:
             file = await self._find(room, wish.lot)
             snapshot = file.snapshot(caller.identity)
             try:
-                await file.settled()
+                await file.shown()
             except (Refused, Overtaken):
                 continue  # what it showed never came to be: look again
             return bytes(snapshot)
@@ -257,7 +257,7 @@ class LotCalls:
             snapshots = [file.snapshot(identity) for file in files]
             try:
                 for file in files:
-                    await file.settled()
+                    await file.shown()
             except (Refused, Overtaken):
                 continue
             return snapshots
@@ -406,6 +406,7 @@ async def _until_settled(decide: Callable[[], Awaitable[bytes]]) -> bytes:
         except Overtaken:
             if loop.time() >= give_up_at:
                 raise busy() from None
+            await asyncio.sleep(0)  # what failed may not have been cleared away yet
 
 
 def _refused(refusal: Refusal) -> Refused:

@@ -83,17 +83,22 @@ class LotFile:
         self._snapshot: tuple[int, msgspec.Raw] | None = None
 
     def snapshot(self, identity: str) -> msgspec.Raw:
-        """The lot as this person sees it, encoded; shared between all without a maximum."""
-        if self.lot.hidden_max(identity) is not None:
-            return msgspec.Raw(msgspec.json.encode(self.lot.snapshot(identity)))
-        if self._snapshot is None or self._snapshot[0] != self.lot.version:
-            encoded = msgspec.Raw(msgspec.json.encode(self.lot.snapshot()))
-            self._snapshot = (self.lot.version, encoded)
+        """The lot as this person sees it, encoded; shared between all without a maximum.
+
+        Where several workers decide this is what the ledger has; else wait for `shown`.
+        """
+        lot = self.base or self.lot
+        if lot.hidden_max(identity) is not None:
+            return msgspec.Raw(msgspec.json.encode(lot.snapshot(identity)))
+        if self._snapshot is None or self._snapshot[0] != lot.version:
+            encoded = msgspec.Raw(msgspec.json.encode(lot.snapshot()))
+            self._snapshot = (lot.version, encoded)
         return self._snapshot[1]
 
-    def forget_snapshot(self) -> None:
-        """The lot is another one now, whose versions mean something else."""
-        self._snapshot = None
+    async def shown(self) -> None:
+        """Wait until what `snapshot` said is on disk; raises as `settled`."""
+        if self.base is None:
+            await self.settled()
 
     def remember_refusal(
         self, identity: str, key: str, kind: BidKind, amount: int, refusal: Refusal
@@ -300,7 +305,6 @@ class LotDesk:
             elif not file.is_lost:
                 if file.base is not None and file.base.version > file.lot.version:
                     file.lot = file.base.fork()
-                    file.forget_snapshot()
                 self._place(file)
                 if file.lot.is_over:
                     self._on_over(file.lot)
@@ -314,7 +318,6 @@ class LotDesk:
         file.race += 1
         file.in_flight = 0
         file.newest = None
-        file.forget_snapshot()
         self.races_lost += 1
         self._place(file)
         return True

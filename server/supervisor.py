@@ -35,7 +35,7 @@ from server.children import ChildSettings, DemoChild, MediaChild, MediaPeer, Web
 from server.children.runtime import EXIT_FATAL
 from server.config import ConfigError, Settings, hide_password, split_address
 from server.logs import log, setup_logging
-from server.sockets import DataLock, bind_media, listen_control, listen_http
+from server.sockets import DataLock, bind_media, listen_control, listen_http, reserve_http
 from server.tls import certificate_for
 
 DRAIN_S: Final = 8.0
@@ -200,7 +200,8 @@ class Supervisor:
             self._lock = DataLock.acquire(data)
             undo.callback(self._lock.release)
             load_or_create_secret(data)
-            self._http = undo.enter_context(listen_http(settings.host, settings.http_port))
+            take = listen_http if settings.web_workers == 1 else reserve_http
+            self._http = undo.enter_context(take(settings.host, settings.http_port))
             self._media: list[tuple[socket.socket, socket.socket]] = []
             for index in range(settings.media_workers):
                 port = settings.media_port + index if settings.media_port else 0

@@ -6,6 +6,7 @@ and the clock stops when the last one has. The unit of the answer: ms from the c
 the answer that follows the disk, at a rate in bids a second.
 
     python -m loadtest.bench.ledger [--rates 1000,3000,5000,8000] [--seconds 5] [--json FILE]
+    python -m loadtest.bench.ledger --engine redis [--redis URL] [--workers 1,4]
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from interact.engine_embedded import EmbeddedEngine
 from interact.protocol import Refused, Role
 from interact.rooms import Caller, RoomService
 from interact.verify import verify
+from loadtest.bench import ledger_redis
 
 BIDDERS = 200
 WARM_UP_S = 1.0
@@ -166,13 +168,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--data", type=Path, default=None, help="a directory on the disk to test")
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--engine", choices=["embedded", "redis"], default="embedded")
+    parser.add_argument("--redis", metavar="URL", help="default: a Valkey started for the run")
+    parser.add_argument("--workers", default="1,4", help="deciding processes, with --engine redis")
     options = parser.parse_args()
+    rates = [int(rate) for rate in options.rates.split(",")]
+    if options.engine == "redis":
+        workers = [int(count) for count in options.workers.split(",")]
+        shared = ledger_redis.measure(options.redis, workers, rates, options.seconds)
+        if options.json is not None:
+            text = json.dumps({"runs": [asdict(row) for row in shared]}, indent=2)
+            options.json.write_text(text + "\n")
+        return
     rows: list[Figures] = []
     with tempfile.TemporaryDirectory(dir=options.data) as base:
         floor_ms = asyncio.run(disk_floor(Path(base) / "floor"))
         print(f"one lonely durable append: {floor_ms:.2f} ms (median of {DISK_PROBES})")
         print(" asked/s  done/s    p50    p95    p99    max ms  bids/commit  CPU µs/bid  refused")
-        for rate in map(int, options.rates.split(",")):
+        for rate in rates:
             directory = Path(base) / str(rate)
             row = asyncio.run(run(directory, rate, options.seconds))
             rows.append(row)

@@ -19,6 +19,7 @@ from server.config import ConfigError
 from server.http_protocol import make_http_class
 from server.lifespan import running
 from server.logs import log
+from server.sockets import listen_beside
 from server.ws import make_protocol_class
 
 KEEP_ALIVE_S: Final = 20
@@ -41,6 +42,9 @@ async def _main(settings: WebChild, runtime: Runtime) -> None:
     except ConfigError as error:
         raise Fatal(str(error)) from None
     listener = socket.socket(fileno=settings.http_fd)
+    if len(settings.peers) > 1:
+        with listener as reserved:
+            listener = listen_beside(reserved)
     listener.set_inheritable(False)
     private = socket.socket(fileno=settings.private_fd)
     private.set_inheritable(False)
