@@ -54,6 +54,7 @@ class EventBoard:
 
     def __init__(self) -> None:
         self._streams: set[EventStream] = set()
+        self._is_closed = False
         self.published = 0
         self.cut = 0
 
@@ -68,6 +69,10 @@ class EventBoard:
     def listen(self, snapshot: MediaEvent) -> EventStream:
         """Open a stream whose first event is `snapshot`; nothing after it is missed."""
         stream = EventStream()
+        if self._is_closed:
+            # Whoever came back while the worker stops must not hold it up.
+            stream.end()
+            return stream
         stream.put(snapshot)
         self._streams.add(stream)
         return stream
@@ -76,6 +81,8 @@ class EventBoard:
         self._streams.discard(stream)
 
     def close(self) -> None:
+        """End every stream, and any that is opened from now on."""
+        self._is_closed = True
         for stream in self._streams:
             stream.end()
         self._streams.clear()

@@ -18,12 +18,13 @@ BENCHES: Final[dict[str, tuple[str, list[str]]]] = {
     "join": ("First picture after the WHEP POST", []),
     "relay_delay": ("Added relay delay", []),
     "relay_cpu": ("CPU per forwarded packet", []),
+    "cascade": ("A pull between two media workers", []),
     "bid_to_last_phone": ("Bid to last phone", []),
     "ledger": ("Durable bids", []),
     "broadcast": ("One more viewer on the bus", []),
     "srtp_cost": ("Protecting one packet", []),
 }
-_OWN_HEADING: Final = frozenset({"join", "relay_delay", "bid_to_last_phone"})
+_OWN_HEADING: Final = frozenset({"join", "relay_delay", "cascade", "bid_to_last_phone"})
 
 
 def main() -> int:

@@ -67,7 +67,7 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def house() -> AsyncIterator[House]:
+async def house(*arguments: str) -> AsyncIterator[House]:
     """Start a server on free ports, wait until it is ready, stop it after the block."""
     data = Path(tempfile.mkdtemp(prefix="livehouse-bench-"))
     process = await asyncio.create_subprocess_exec(
@@ -79,7 +79,7 @@ async def house() -> AsyncIterator[House]:
         "--host",
         "127.0.0.1",
         *("--http-port", "0", "--media-port", "0", "--data", str(data / "data")),
-        *("--print-json", "--log-level", "error"),
+        *("--print-json", "--log-level", "error", *arguments),
         stdout=asyncio.subprocess.PIPE,
         env=_environment(),
     )

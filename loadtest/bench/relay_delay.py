@@ -13,7 +13,8 @@ import argparse
 import asyncio
 import socket
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from pylibsrtp import Policy, Session
 
@@ -61,12 +62,11 @@ class Probe(Viewer):
         self._first_key_at = None  # look at every packet, not at the first key frame alone
 
 
-async def through_server(seconds: float, rate: float) -> list[float]:
-    """Ages of packets that went through the server, in ms."""
+def stamps(rate: float) -> tuple[PatternFeed, Callable[[Callable[[Unit], None]], Any]]:
+    """A feed of stamped packets, and who to ask for a key frame in between."""
     pattern = PatternFeed("cam", 400_000, fps=1)
 
-    async def feed(take: object) -> None:
-        assert callable(take)
+    async def feed(take: Callable[[Unit], None]) -> None:
         start, number = time.monotonic(), 0
         take(pattern.unit(0, time.time()))
         while True:
@@ -75,6 +75,13 @@ async def through_server(seconds: float, rate: float) -> list[float]:
             if pattern._wants_key:
                 take(pattern.unit(0, time.time()))
             take(Unit("cam", Kind.VIDEO, stamped(), time.time(), False))
+
+    return pattern, feed
+
+
+async def through_server(seconds: float, rate: float) -> list[float]:
+    """Ages of packets that went through the server, in ms."""
+    pattern, feed = stamps(rate)
 
     async with house() as server:
         target = await server.target("host")
