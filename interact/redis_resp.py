@@ -72,6 +72,8 @@ class Parser:
                 yield reply
         except _Incomplete:
             pass
+        except RecursionError:
+            raise BrokenReply("replies within replies without end") from None
         finally:
             del self._buffer[:position]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interact.cheering import MAX_KINDS, MAX_TEAMS, TAPS_PER_S, Cheers
+from interact.cheering import MAX_KINDS, MAX_TEAMS, TAPS_PER_S, Cheers, counter_name
 from interact.protocol import Reason, Refused
 
 
@@ -42,3 +42,13 @@ def test_kinds_and_teams_of_a_room_are_bounded() -> None:
             cheers.tap(0, "late", kind, 1, team)
         assert caught.value.reason is Reason.BAD_REQUEST
     assert cheers.tap(0, "late", "k0", 1, "t0") == 1
+
+
+def test_totals_of_all_workers_never_go_back() -> None:
+    cheers = Cheers()
+    cheers.tap(0, "ann", "heart", 5, "red")
+    cheers.hear({"heart": 3, counter_name("wow"): 2, counter_name("heart", "red"): 9})
+    assert cheers.by_kind == {"heart": 5, "wow": 2}
+    assert cheers.by_team == {"red": {"heart": 9}}
+    cheers.hear({"heart": 11})
+    assert cheers.by_kind["heart"] == 11
