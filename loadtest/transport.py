@@ -82,6 +82,8 @@ class Transport:
     def __init__(self, on_packet: OnPacket) -> None:
         self.local = Credentials(secrets.token_hex(4), secrets.token_hex(12))
         self.on_packet = on_packet
+        self.srtp_profiles: tuple[str, ...] = ()
+        """Names of the only SRTP profiles to agree to; empty: all."""
         self.closed = asyncio.get_running_loop().create_future()
         """Done, with the reason in a word, when the session is over."""
         self.connected_at = 0.0
@@ -150,6 +152,10 @@ class Transport:
         pipe: object = self._pipe
         assert isinstance(pipe, _DtlsPipe)
         dtls = RTCDtlsTransport(_as_ice(pipe), [self.certificate()])
+        if self.srtp_profiles:
+            dtls._srtp_profiles = [
+                p for p in dtls._srtp_profiles if p.openssl_profile.decode() in self.srtp_profiles
+            ]
         dtls._set_role("client" if answer.is_dtls_server else "server")
         algorithm, value = answer.fingerprint
         parameters = RTCDtlsParameters(
@@ -231,7 +237,11 @@ class Transport:
                 data, address = self._socket.recvfrom(2048)
             except OSError:
                 return
-            if data and data[0] < 4 and self._answered(data) and not self._selected.done():
+            if not data or data[0] > 3:
+                continue
+            if self._asked(data, address):
+                continue
+            if self._answered(data) and not self._selected.done():
                 self._selected.set_result((address[0], address[1]))
 
     def _answered(self, data: bytes) -> bool:
@@ -248,6 +258,33 @@ class Transport:
             self.close("unknown_to_server")
             return False
         return message.message_class is stun.Class.RESPONSE
+
+    def _asked(self, data: bytes, address: tuple[str, int] | None) -> bool:
+        """Answer a check of the server's own (`address`: where it came from, None: the chosen
+        path). Ours makes none, but full agents do; False: it is no request. RFC 8445 §7.3."""
+        if data[:2] != b"\0\1" or self._socket is None:
+            return False
+        try:
+            request = stun.parse_message(data)
+        except (ValueError, IndexError, StructError):
+            return True
+        if not request.check_message_integrity(self.local.pwd.encode()):
+            return True
+        reply = stun.Message(
+            message_method=stun.Method.BINDING,
+            message_class=stun.Class.RESPONSE,
+            transaction_id=request.transaction_id,
+        )
+        peer = address or self._socket.getpeername()
+        reply.attributes["XOR-MAPPED-ADDRESS"] = (peer[0], peer[1])
+        reply.add_message_integrity(self.local.pwd.encode())
+        reply.add_fingerprint()
+        if address is None:
+            self.send(bytes(reply))
+        else:
+            with suppress(OSError):  # it asks again
+                self._socket.sendto(bytes(reply), address)
+        return True
 
     async def _keep_consent(self) -> None:
         while not self.closed.done():
@@ -278,7 +315,7 @@ class Transport:
                 elif len(self._early) < _EARLY_PACKETS:
                     self._early.append((data, now))
             elif first < 4:
-                if self._answered(data):
+                if not self._asked(data, None) and self._answered(data):
                     self._consented_at = now
             elif 19 < first < 64:
                 with suppress(asyncio.QueueFull):  # DTLS sends its flights again

@@ -71,6 +71,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.transport = Transport(lambda data, now: None)
+        self.transport.srtp_profiles = ("SRTP_AEAD_AES_128_GCM",)
         self.packets = 0
         self._buffer = bytearray(2048)
 
@@ -153,16 +154,20 @@ class Source:
         """Send on a fixed schedule, whatever the worker does."""
         start = time.monotonic()
         gap = 1 / FRAMES_PER_S / PACKETS_PER_FRAME
-        tx = self.transport.tx
-        assert tx is not None
         while True:
             for index in range(PACKETS_PER_FRAME):
                 if self._pace == "spread" or index == 0:
                     due = start + self._frame / FRAMES_PER_S + index * gap
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
-                self.transport.send(tx.protect(self._packet(index)))
+                self.send(self._packet(index))
                 self.sent += 1
             self._frame += 1
+
+    def send(self, packet: bytes) -> None:
+        """Send one RTP packet to where it was published."""
+        tx = self.transport.tx
+        assert tx is not None
+        self.transport.send(tx.protect(packet))
 
 
 async def measure(
@@ -215,6 +220,7 @@ async def measure(
             "pace": pace,
             "mode": after["send_mode"],
             "us_per_packet": round(used / max(forwarded, 1) * 1e6, 2),
+            "us_per_arrived": round(used / max(sum(got), 1) * 1e6, 2),
             "core_share": round(used / wall, 3),
             "mbit_s": round(forwarded * (PAYLOAD_BYTES + 12) * 8 / wall / 1e6),
             "packets_per_message": round(forwarded / max(messages, 1), 2),
