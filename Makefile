@@ -19,7 +19,8 @@ demo: ## set up, then serve the demo room and print its addresses (Ctrl-C ends i
 test: ## set up, then every check and test, browser tests included
 	@$(SETUP) test
 	@$(MAKE) --no-print-directory check web-test
-	$(PY) -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile --ignore=tests/browser $(ARGS)
+	$(PY) -m pytest tests/browser $(ARGS)
 
 check: ## ruff, mypy --strict, import-linter
 	$(PY) -m ruff check .
